@@ -7,7 +7,7 @@ import pytest
 
 from vlmrobust.catalogue import judge_named, judged_metrics, secret
 from vlmrobust.judges import LMJudge, OpenAIJudge, Panel, RuleJudge
-from vlmrobust.judges.measured import title_of
+from vlmrobust.judges.base import title_of
 from vlmrobust.metrics import BaseMetric
 from vlmrobust.perturbations.catalogue import conditions_named, parts_of
 

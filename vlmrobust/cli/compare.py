@@ -105,7 +105,7 @@ def compare(
 def _check_judges(this: "Report", that: "Report", metrics: Collection[str]) -> None:
     """Refuse to compare the verdicts of different judges."""
     from ..catalogue import JUDGED_METRICS
-    from ..judges.measured import title_of
+    from ..judges.base import title_of
 
     here, there = this.judge, that.judge
     if here != there and any(metric in JUDGED_METRICS for metric in metrics):

@@ -92,7 +92,7 @@ def judge(
     """Judge the thoughts of a run again, and show the changes. The model does not run; its report stays as it is."""
     with refusals(context):
         from ..catalogue import JUDGED_METRICS
-        from ..judges.measured import title_of
+        from ..judges.base import title_of
         from ..report.files import LINES, report_file
         from ..report.formats import terminal_table
         from .report import load_report

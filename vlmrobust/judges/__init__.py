@@ -1,9 +1,8 @@
 """Export the judges: they find the option that a thought asserts, and never see the answer."""
 
 from .base import Judge, Verdicts
-from .checking import Checked, LabelledThought, Rate, check, labelled_thoughts, read_labelled
 from .language_model import LMJudge
-from .measured import Measured, measured
+from .measured import Checked, LabelledThought, Measured, Rate, check, labelled_thoughts, measured, read_labelled
 from .panel import Agreement, Kept, Panel
 from .rules import RuleJudge
 from .server import OpenAIJudge

@@ -14,7 +14,7 @@ from ..secrecy import error_text
 from ..types import Responses
 from ..types.frozen import Frozen
 
-__all__ = ["MANY", "Judge", "Verdicts", "without_answers"]
+__all__ = ["MANY", "Judge", "Verdicts", "title_of", "without_answers"]
 
 MANY = 8
 """After this many failures without a verdict, the fault is not with the thoughts."""
@@ -259,3 +259,15 @@ class Judge(Frozen, ABC):
         weak = (option != responses.choice) & (verdicts.probability.cpu() < self.min_contradiction)
         undefined = ~responses.has_status("answered") | empty | unsure | (option < 0) | weak
         return (option == responses.choice).float().masked_fill(undefined, torch.nan)
+
+
+def title_of(identity: Mapping[str, Any]) -> str:
+    """Return a judge's name for running text.
+
+    Example:
+        >>> title_of({"class": "Panel", "judges": [{"class": "RuleJudge"}, {"class": "LMJudge", "name": "org/model"}]})
+        'Panel of RuleJudge and LMJudge org/model'
+    """
+    if "judges" in identity:
+        return f"{identity['class']} of {' and '.join(map(title_of, identity['judges']))}"
+    return " ".join(filter(None, (identity["class"], identity.get("name", ""))))

@@ -1,13 +1,255 @@
 """Find the conclusion of a thought by rules, with the kind of evidence and its reliability on labelled thoughts."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ..prompting import LETTERS
-from ..prompting.mentions import Reading
-from .sentences import QuestionContext, Sentence, SentenceContent, breaks_off, sentences
+from ..prompting.claims import Claim, bare_mention, by_polarity, claims
+from ..prompting.mentions import LIST_JOIN, Mention, Reading
+from . import sentences as say
+from .sentences import QuestionContext, breaks_off, plain_words, sentences
 
 __all__ = ["RELIABILITY", "Evidence", "concluded_option"]
+
+_LONGEST = 2_000  # number of last characters of a sentence that are read
+
+
+class SentenceContent(NamedTuple):
+    """The content of one sentence.
+
+    Attributes:
+        option: the option that it supports; None = none.
+        kind: the kind of evidence, see `concluded_option`; or "nothing" (no content), "described" (in passing).
+        unsure: it expresses doubt, or concludes without naming an option.
+        reopens: it starts over ("Wait, …").
+        rejected: the options that it rejects.
+        named: all options that it names in full.
+        partial: it names the option only by some of its words.
+    """
+
+    option: int | None = None
+    kind: str = ""
+    unsure: bool = False
+    reopens: bool = False
+    rejected: frozenset[int] = frozenset()
+    named: frozenset[int] = frozenset()
+    partial: bool = False
+
+
+class Sentence:
+    """A sentence of a thought, from `start` to `end`; `unfinished`: the thought breaks off in it."""
+
+    def __init__(self, thought: Reading, context: QuestionContext, start: int, end: int, *, unfinished: bool) -> None:
+        self._reading, self._folded, self._context, self._unfinished = thought, thought.folded, context, unfinished
+        self._set_span(max(start, end - _LONGEST), end)
+
+    def _set_span(self, start: int, end: int) -> None:
+        self._start, self._end = start, end
+        self._text = self._folded[start:end]
+        self._mentions = self._reading.named(start, end)
+
+    def _before(self, mention: Mention, reach: int) -> str:
+        return self._folded[max(self._start, mention.start - reach) : mention.start]
+
+    def read(self) -> SentenceContent:
+        """Return the content of the sentence."""
+        text = self._text.strip("*_ \n")
+        reopens = say.REVISION.search(self._text) is not None
+        if self._is_empty(text):
+            return SentenceContent(kind="nothing")
+        if text.rstrip("')").endswith("?"):
+            return SentenceContent(reopens=reopens or text.startswith(("or ", "but ")))
+        if (line := self._line(self._start, self._end)) is not None:
+            return self._read_line(line)
+        if reported := say.NOT_ITS_OWN.search(self._text):
+            contrast = say.CONTRAST.search(self._folded, self._start + reported.end(), self._end)
+            if contrast is None:
+                return SentenceContent(reopens=reopens)
+            self._set_span(contrast.end(), self._end)  # "The caption says red, but the image shows blue."
+        if (is_affirmed := self._affirms_statement()) is not None:
+            return SentenceContent(self._context.polar[not is_affirmed], "affirmed", reopens=reopens)
+        found_claims = list(claims(self._reading, self._start, self._end))
+        claim = next((each for each in reversed(found_claims) if each.option is not None or each.ambiguous), None)
+        found = self._mentions or self._context.distinctive_words(self._folded, self._start, self._end)
+        positive, negative = by_polarity(self._reading, found, self._start, self._end)
+        rejected = _options(negative).union(*(each.rejected for each in found_claims))
+        named, partial = _options(self._mentions), not self._mentions
+        known = SentenceContent(reopens=reopens, rejected=rejected, named=named, partial=partial)
+        if claim is not None:
+            return self._read_claim(known, claim, positive)
+        if say.THE_OTHERS.match(self._text):
+            return known._replace(named=frozenset())
+        return self._read_implicit(known, [mention for mention in positive if mention.option is not None])
+
+    def _is_empty(self, text: str) -> bool:
+        """Return whether it only announces an answer, lists the options, confirms, or is a remark in brackets."""
+        lists_options = len(_options(self._mentions)) > 1 and say.RESTATED.search(text)
+        confirms = not self._mentions and say.CONFIRMATION.search(text)
+        return not self._statement() and bool(say.ANNOUNCEMENT.fullmatch(text) or lists_options or confirms)
+
+    def _statement(self) -> re.Match[str] | None:
+        return self._context.statement.search(self._text) if self._context.statement else None
+
+    def _affirms_statement(self) -> bool | None:
+        """Return whether it affirms (True) or denies (False) the statement in question; None = neither."""
+        statement = self._statement()
+        if statement is None:
+            return None
+        mention = Mention(self._start + statement.start(), self._start + statement.end(), None)
+        before, after = self._text[: statement.start()], self._text[statement.end() :]
+        before = before[max((contrast.end() for contrast in say.CONTRAST.finditer(before)), default=0) :]
+        if self._doubt() is not None or say.UNREAL.search(before + statement[0]):
+            return None
+        if say.NOT.search(statement[0]) or by_polarity(self._reading, [mention], self._start, self._end)[1]:
+            return False
+        # A negation elsewhere may or may not refer to the statement.
+        return None if say.NOT.search(before + after) else True
+
+    def _line(self, start: int, end: int) -> int | None:
+        """Return the option of a line that consists of a letter, or a letter and its option."""
+        bare = bare_mention(self._reading, start, end) if 0 < end - start < 160 else None
+        return bare.option if bare and bare.letter else None
+
+    def _read_line(self, option: int) -> SentenceContent:
+        """Read a line of a letter and its option: an answer, unless it is an item of a list."""
+        above, below = self._folded[: self._start].rstrip(), self._folded[self._end :].lstrip()
+        first, last = above.rfind("\n") + 1, len(self._folded) - len(below)
+        near = self._line(first, len(above)), self._line(last, last + len(below.split("\n", 1)[0]))
+        if {*near} - {None, option}:
+            return SentenceContent(kind="nothing")
+        return SentenceContent(option, "named", named=frozenset({option}))
+
+    def _read_claim(self, content: SentenceContent, claim: Claim, positive: list[Mention]) -> SentenceContent:
+        """Read a sentence with an explicit clause, which may be doubted or contrasted ("…, but I think it is blue")."""
+        contrasted = _only(self._predicates(self._after(say.CONTRAST, positive, claim.end)))
+        option = claim.option if contrasted is None else contrasted
+        if option is None or ((doubt := self._doubt()) is not None and doubt > claim.end):
+            return content._replace(unsure=True)
+        return SentenceContent(option, "stated", reopens=content.reopens)
+
+    def _read_implicit(self, content: SentenceContent, positive: list[Mention]) -> SentenceContent:
+        """Read a sentence without an explicit clause."""
+        cue = say.CUE.search(self._text)
+        if (item := self._item()) is not None:
+            if say.NOT.search(self._folded, item.end, self._end):
+                return content._replace(rejected=content.rejected | _options([item]))
+            fits = say.FITS.search(self._folded, item.end, self._end)
+            return content._replace(option=item.option, kind="weighed") if fits else content
+        if self._context.poles and not content.partial:
+            yes, no = self._compared(positive)
+            content = content._replace(rejected=content.rejected | no)
+            if len(yes) == 1 and not self._unfinished and (cue or not say.UNREAL.search(self._text)):
+                return content._replace(option=next(iter(yes)), kind="concluded" if cue else "compared")
+            if yes or no:
+                return content
+        option = self._asserted(positive)
+        if (doubt := self._doubt()) is not None and (option is None or doubt > positive[-1].end):
+            return content._replace(unsure=True)
+        if option is None:
+            return content._replace(unsure=cue is not None and not content.named)
+        mention = next(mention for mention in reversed(positive) if mention.option == option)
+        kind = self._kind(mention, content, cue)
+        if self._unfinished and kind not in ("named", "concluded"):
+            kind = ""
+        return content._replace(option=option if kind else None, kind=kind, rejected=content.rejected - {option})
+
+    def _kind(self, mention: Mention, content: SentenceContent, cue: re.Match[str] | None) -> str:
+        """Return the kind of evidence for the mentioned option, empty if it is none."""
+        letters = [each for each in self._mentions if each.letter]
+        if _only(letters) == mention.option and any(map(self._is_named_as_fitting, letters)):
+            return "named"
+        predicate = say.PREDICATE.search(self._before(mention, 64)) is not None
+        is_answer = predicate or not say.SUBJECT.match(self._folded, mention.end, self._end)
+        words = plain_words(self._text)
+        question_words = len(words & self._context.content)
+        if content.partial and not (predicate and cue) and not words & self._context.shared[mention.option or 0]:
+            return ""
+        if cue and cue.start() <= mention.start - self._start and (cue.start() == 0 or cue["strong"] or predicate):
+            follows = is_answer or question_words > 1 or (question_words and self._context.poles)
+            return "concluded" if follows else ""
+        if say.UNREAL.search(self._folded, self._start, mention.start):
+            return ""
+        if say.WEAK_CUE.search(self._folded, self._start, mention.start):
+            return "inferred" if is_answer or question_words else ""
+        is_number = self._reading.options[mention.option or 0].rstrip(". ")[-1:].isdecimal()
+        if say.UNREAL.search(self._text) or content.named - {mention.option} or (is_number and not predicate):
+            return ""
+        if say.EQUALS.search(self._before(mention, 16)):
+            return "computed"
+        is_restated = 0 < min(2, len(self._context.content)) <= question_words
+        if is_restated or (is_answer and say.ABOUT_IT.match(self._text)):
+            return "restated"
+        return "described" if is_answer else ""
+
+    def _is_named_as_fitting(self, letter: Mention) -> bool:
+        before = self._before(letter, 40)
+        return bool(say.NAMED_AFTER.match(self._folded, letter.end, self._end) or say.NAMED_BEFORE.search(before))
+
+    def _doubt(self) -> int | None:
+        """Return the position of the last expression of doubt outside of options' texts."""
+        positions = (match.start() for match in say.DOUBT.finditer(self._folded, self._start, self._end))
+        inside = {position for mention in self._mentions for position in range(mention.start, mention.end)}
+        return max((position for position in positions if position not in inside), default=None)
+
+    def _item(self) -> Mention | None:
+        """Return the option that the sentence assesses, if it is an item of a list."""
+        item = say.ITEM.match(self._folded, self._start, self._end)
+        at = item.end() if item else self._start
+        is_near = any(mention.start <= at + 8 for mention in self._mentions[:1])
+        named = self._reading.named_at(at, self._end) if is_near else None
+        if named is None or named.option is None or named.start > at + 4:
+            return None
+        label = named.letter[1] if named.letter else named.end
+        return named if say.ITEM_SAYS.match(self._folded, label, self._end) else None
+
+    def _compared(self, positive: list[Mention]) -> tuple[frozenset[int], frozenset[int]]:
+        """Return the options with the property that the question asks for, and those with the opposite."""
+        sides: tuple[list[Mention], list[Mention]] = ([], [])
+        ends = [*(mention.start for mention in positive[1:]), self._end]
+        for mention, stop in zip(positive, ends, strict=False):
+            before = self._before(mention, 48)
+            matches = [pattern.search(self._folded, mention.end, stop) for pattern in self._context.poles or ()]
+            places = [(match.start(), side) for side, match in enumerate(matches) if match]
+            if places and not say.COMPARED.search(before) and not say.REFERENCE.search(before):
+                sides[min(places)[1]].append(mention)
+        yes, no = map(_options, sides)
+        return yes - no, no - yes
+
+    def _asserted(self, mentions: list[Mention]) -> int | None:
+        """Return the one option that it supports, ignoring comparisons, concessions and reasons."""
+        mentions = [mention for mention in mentions if not say.COMPARED.search(self._before(mention, 48))]
+        asides = [match.span() for match in say.ASIDE.finditer(self._text)]
+        mentions = [m for m in mentions if not any(a <= m.start - self._start < b for a, b in asides)] or mentions
+        if len(_options(mentions)) < 2:
+            return _only(mentions)
+        after_cues = (self._after(cue, mentions) for cue in (say.CONTRAST, say.CUE, say.WEAK_CUE))
+        parts = (*after_cues, self._predicates(mentions))
+        return next((option for part in parts if (option := _only(part)) is not None), None)
+
+    def _after(self, cue: re.Pattern[str], mentions: list[Mention], start: int | None = None) -> list[Mention]:
+        """Return the mentions after the last cue of a kind."""
+        ends = [match.end() for match in cue.finditer(self._folded, self._start if start is None else start, self._end)]
+        return [mention for mention in mentions if ends and mention.start >= ends[-1]]
+
+    def _predicates(self, mentions: list[Mention]) -> list[Mention]:
+        """Return the mentions that are predicates; a list ("is red or blue") is one predicate."""
+        predicates: list[Mention] = []
+        for mention in mentions:
+            follows = predicates and LIST_JOIN.fullmatch(self._folded, predicates[-1].end, mention.start)
+            if follows or say.PREDICATE.search(self._before(mention, 64)):
+                predicates.append(mention)
+        return predicates
+
+
+def _options(mentions: Iterable[Mention]) -> frozenset[int]:
+    return frozenset(mention.option for mention in mentions if mention.option is not None)
+
+
+def _only(mentions: Sequence[Mention]) -> int | None:
+    options = {mention.option for mention in mentions}
+    return options.pop() if len(options) == 1 else None
+
 
 # The conclusion is near the end of a thought, which is read in growing parts from there; the rest is ignored.
 _PARTS = (160, 500, 2_000, 20_000)

@@ -1,11 +1,11 @@
 """Define the interface of models for the evaluator."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeGuard, runtime_checkable
+from typing import Any, Protocol, TypeGuard, TypeVar, runtime_checkable
 
 from ..prompting import SpecialTokens
 from ..types import Prompt, Response, Style
@@ -20,6 +20,7 @@ __all__ = [
     "identity_of",
     "is_concurrent",
     "rendered_by",
+    "results_of",
     "special_tokens_of",
     "work_of",
 ]
@@ -127,6 +128,20 @@ def is_concurrent(model: Model) -> TypeGuard[ConcurrentModel]:
         next((home for home in type(model).__mro__ if name in vars(home)), None) for name in ("ask", "respond")
     )
     return ask is not None and respond is not None and issubclass(ask, respond)
+
+
+Result = TypeVar("Result")
+
+
+def results_of(futures: Iterable[Future[Result]]) -> list[Result]:
+    """Return the results of all futures; if one raises, cancel those that were not started."""
+    queued = list(futures)
+    try:
+        return [future.result() for future in queued]
+    except BaseException:
+        for future in queued:
+            future.cancel()
+        raise
 
 
 def expect(model: Model, prompts: int, style: Style) -> None:

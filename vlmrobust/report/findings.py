@@ -10,7 +10,7 @@ import numpy as np
 
 from ..functional.closed_form import holm
 from ..judges import measured
-from ..judges.measured import title_of
+from ..judges.base import title_of
 from ..naming import unit_labels
 from ..types import Responses
 from . import finding_texts

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..judges import measured
-from ..judges.measured import title_of
+from ..judges.base import title_of
 from ..metrics.catalogue import PAPER_METRICS, default_metrics
 from ..naming import readable, unit_labels
 from ..types import Responses

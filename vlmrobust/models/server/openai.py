@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from ...prompting import SpecialTokens
 from ...secrecy import without_secrets
 from ...types import Prompt, Response, Style
-from ..base import RefusedError
+from ..base import RefusedError, results_of
 from ..response_building import forced_text, shown_letters
 from .chat import Chat, Price, Usage
 from .check import ServerCheck, check_server
@@ -184,13 +184,7 @@ class OpenAIModel:
             RefusedError: the server rejects the key, model or address, cannot be reached, or its tokens differ from the
                 given tokenizer's.
         """
-        futures = [self.ask(prompt) for prompt in prompts]
-        try:
-            return [future.result() for future in futures]
-        except BaseException:
-            for future in futures:
-                future.cancel()  # do not send requests that are still queued
-            raise
+        return results_of(map(self.ask, prompts))
 
     def ask(self, prompt: Prompt) -> Future[Response]:
         """Queue a prompt; see `ConcurrentModel.ask`.

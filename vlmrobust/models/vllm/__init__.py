@@ -1,6 +1,5 @@
-"""vLLM in this process."""
+"""Run vLLM in this process."""
 
-from .model import VLLMModel
-from .text import VLLMText
+from .model import VLLMModel, VLLMText
 
 __all__ = ["VLLMModel", "VLLMText"]
