@@ -9,8 +9,8 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlmrobust.naming import snake_case
 from vlmrobust.seeding import generator, integer_key, subset
+from vlmrobust.text import snake_case
 
 KEYS = st.lists(st.one_of(st.text(max_size=5), st.integers(0, 99)), min_size=1, max_size=4).map(tuple)
 

@@ -124,7 +124,7 @@ FORMER: Mapping[str, str] = {
     "plots.tables": "plots.panels",
     "report.lines": "report.contents",
     "keyed": "seeding",
-    "machine": "devices",
+    "machine": "naming",
     "report.sentences": "report.finding_texts",
     "report.keeping": "report.run_report",
     "judges.asking": "judges.letter_judge",
@@ -171,6 +171,7 @@ FORMER: Mapping[str, str] = {
     "data.benchmarks.training": "data.benchmarks.spatial data.benchmarks.general",
     "written_texts.record": "written_texts.drafts",
     "written_texts.text_model": "written_texts.drafts",
+    "devices": "naming",
 }
 """The current modules of each former module's names, separated by spaces, relative to the package."""
 

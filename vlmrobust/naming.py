@@ -1,62 +1,21 @@
-"""Convert class names to report names and labels, suggest similar names, and import objects by name."""
+"""Resolve and check names that users give: objects to import, dtypes and devices; suggest similar names."""
 
 import importlib
 import importlib.util
-import re
 import sys
-from collections import Counter
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-__all__ = ["did_you_mean", "imported", "made_at", "readable", "snake_case", "unit_labels", "unknown_name"]
+__all__ = ["check_device", "check_dtype", "did_you_mean", "imported", "made_at", "unknown_name"]
 
-Unit = tuple[str, str | None]
-
-_TITLES = {"correct_probability": "P(correct)", "correct_probability_with_added": "P(correct) with added"}
-
-
-def snake_case(name: str) -> str:
-    """Return a class name in snake case, as in the names of conditions and metric columns.
-
-    Example:
-        >>> snake_case("WrongThink"), snake_case("AUROC"), snake_case("LMJudge")
-        ('wrong_think', 'auroc', 'lm_judge')
-    """
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
-
-
-def readable(name: str) -> str:
-    """Return the name of a condition or a metric in readable form.
-
-    Example:
-        >>> readable("letter_entropy"), readable("correct_probability"), readable("wrong_caption+abstain_option")
-        ('letter entropy', 'P(correct)', 'wrong caption + abstain option')
-    """
-    return _TITLES.get(name, name.replace("_", " ").replace("+", " + "))
-
-
-def unit_labels(units: Iterable[Unit]) -> dict[Unit, str]:
-    """Return the labels of pairs of condition and carrier.
-
-    The label includes the carrier if it is not a prefill, or if the condition has several carriers.
-
-    Args:
-        units: pairs of a condition's name and its carrier, None = no carrier; pairs may repeat.
-
-    Example:
-        >>> unit_labels([("base", "assistant_prefill"), ("wrong_think", "user_text")]).values()
-        dict_values(['base', 'wrong_think [user_text]'])
-    """
-    distinct = list(dict.fromkeys(units))
-    count = Counter(condition for condition, _ in distinct)
-    return {
-        (condition, carrier): f"{condition} [{carrier}]"
-        if count[condition] > 1 or carrier == "user_text"
-        else condition
-        for condition, carrier in distinct
-    }
+_ALIASES = {
+    "bfloat16": ("bf16", "bfloat", "brain16"),
+    "float16": ("fp16", "f16", "16", "half"),
+    "float32": ("fp32", "f32", "32", "full", "single", "float"),
+    "float64": ("fp64", "f64", "64", "double"),
+}
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
@@ -98,7 +57,7 @@ def imported(name: str, kind: str, where: str) -> Any:
         ValueError: the name has another form, or the file, the module or the name in it does not exist.
 
     Example:
-        >>> imported("vlmrobust.naming:readable", "function", where="example")("wrong_think")
+        >>> imported("vlmrobust.text:readable", "function", where="example")("wrong_think")
         'wrong think'
     """
     place, _, wanted = name.rpartition(":")
@@ -167,3 +126,80 @@ def _file_module(path: Path, where: str) -> Any:
         del sys.modules[name]
         raise
     return module
+
+
+def check_dtype(dtype: Any, where: str = "field 'dtype'") -> None:
+    """Refuse a dtype that torch does not have, or that is not a floating-point type.
+
+    Args:
+        dtype: a torch dtype or its name; "auto" = the checkpoint's own.
+        where: the setting's origin, for the message; empty = none.
+
+    Raises:
+        ValueError: it is invalid; the message suggests the intended one, if known.
+
+    Example:
+        >>> try:
+        ...     check_dtype("bf16")
+        ... except ValueError as error:
+        ...     print(str(error).partition("; ")[2])
+        did you mean 'bfloat16'?
+    """
+    import torch
+
+    if dtype == "auto":
+        return
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if isinstance(found, torch.dtype) and found.is_floating_point:
+        return
+    plain = str(dtype).lower().removeprefix("torch.").replace("-", "").replace("_", "")
+    meant = next((name for name, others in _ALIASES.items() if plain in (name, *others)), None)
+    hint = f"; did you mean {meant!r}?" if meant else ""
+    prefix = f"{where}: " if where else ""
+    raise ValueError(
+        f"{prefix}expected auto, bfloat16, float16, float32 or another of torch's floating-point dtypes, "
+        f"got {dtype!r}{hint}"
+    )
+
+
+def check_device(device: Any, where: str = "field 'device'") -> None:
+    """Refuse a device that this machine does not have.
+
+    Args:
+        device: a torch device or its name; None = chosen later.
+        where: the setting's origin, for the message.
+
+    Raises:
+        ValueError: the name is invalid, or there is no such device; the message says which ones there are.
+
+    Example:
+        >>> check_device("graphics card")
+        Traceback (most recent call last):
+        ValueError: field 'device': expected cpu, cuda, cuda:1 or another of torch's devices, got 'graphics card'
+    """
+    import torch
+
+    if device is None:
+        return
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise ValueError(f"{where}: expected cpu, cuda, cuda:1 or another of torch's devices, got {device!r}") from None
+    if found.type in ("cpu", "meta"):
+        return
+    count = _count(found.type)
+    if (found.index or 0) >= count:
+        available = f"{count} of this kind, the last one {found.type}:{count - 1}" if count else "none of this kind"
+        raise ValueError(f"{where}: expected a device of this machine, got {str(device)!r}; torch finds {available}")
+
+
+def _count(kind: str) -> int:
+    """Return the number of devices of a kind that torch can use."""
+    import torch
+
+    if kind == "mps":
+        return int(torch.backends.mps.is_available())
+    module = getattr(torch, kind, None)
+    if module is None or not getattr(module, "is_available", lambda: False)():
+        return 0
+    return int(module.device_count())

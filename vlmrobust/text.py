@@ -1,4 +1,4 @@
-"""Make foreign text safe for files, terminals and sharing.
+"""Make names readable, and foreign text safe for files, terminals and sharing.
 
 Half of a surrogate pair is valid in JSON and in a Python string, but no UTF-8 file can hold it. Control characters are
 valid anywhere, but move a terminal's cursor, rewrite its lines or reverse its text.
@@ -7,6 +7,7 @@ valid anywhere, but move a terminal's cursor, rewrite its lines or reverse its t
 import re
 import shutil
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -16,12 +17,18 @@ __all__ = [
     "find_unwritable",
     "printable",
     "printable_part",
+    "readable",
+    "snake_case",
     "terminal_width",
+    "unit_labels",
     "without_local_paths",
     "wrapped",
     "writable",
 ]
 
+Unit = tuple[str, str | None]
+
+_TITLES = {"correct_probability": "P(correct)", "correct_probability_with_added": "P(correct) with added"}
 
 _DEFAULT_WIDTH = 80  # characters of a line where the output is no terminal and COLUMNS is not set
 _MIN_WIDTH = 20  # characters for a text; a terminal that leaves less breaks its lines itself
@@ -29,6 +36,48 @@ _MIN_WIDTH = 20  # characters for a text; a terminal that leaves less breaks its
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # All but tab and line feed: C0 and C1, and what turns the direction of writing.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def snake_case(name: str) -> str:
+    """Return a class name in snake case, as in the names of conditions and metric columns.
+
+    Example:
+        >>> snake_case("WrongThink"), snake_case("AUROC"), snake_case("LMJudge")
+        ('wrong_think', 'auroc', 'lm_judge')
+    """
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def readable(name: str) -> str:
+    """Return the name of a condition or a metric in readable form.
+
+    Example:
+        >>> readable("letter_entropy"), readable("correct_probability"), readable("wrong_caption+abstain_option")
+        ('letter entropy', 'P(correct)', 'wrong caption + abstain option')
+    """
+    return _TITLES.get(name, name.replace("_", " ").replace("+", " + "))
+
+
+def unit_labels(units: Iterable[Unit]) -> dict[Unit, str]:
+    """Return the labels of pairs of condition and carrier.
+
+    The label includes the carrier if it is not a prefill, or if the condition has several carriers.
+
+    Args:
+        units: pairs of a condition's name and its carrier, None = no carrier; pairs may repeat.
+
+    Example:
+        >>> unit_labels([("base", "assistant_prefill"), ("wrong_think", "user_text")]).values()
+        dict_values(['base', 'wrong_think [user_text]'])
+    """
+    distinct = list(dict.fromkeys(units))
+    count = Counter(condition for condition, _ in distinct)
+    return {
+        (condition, carrier): f"{condition} [{carrier}]"
+        if count[condition] > 1 or carrier == "user_text"
+        else condition
+        for condition, carrier in distinct
+    }
 
 
 def writable(text: str) -> str:

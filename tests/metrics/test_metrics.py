@@ -16,8 +16,8 @@ from sklearn.metrics import accuracy_score
 
 from vlmrobust import Prompt, Response, Responses, metrics
 from vlmrobust.functional import QUADRANTS
-from vlmrobust.naming import snake_case
 from vlmrobust.testing import check_metric
+from vlmrobust.text import snake_case
 
 NAN = math.nan
 

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from ..naming import readable, snake_case
-from ..text import wrapped
+from ..text import readable, snake_case, wrapped
 from . import options
 from .app import finish, refusals
 from .output import as_json, say, show, show_data

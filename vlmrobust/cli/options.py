@@ -142,7 +142,7 @@ def _known_style(name: str) -> str:
 
 
 def _known_dtype(name: str) -> str:
-    from ..devices import check_dtype
+    from ..naming import check_dtype
 
     try:
         check_dtype(name, where="")

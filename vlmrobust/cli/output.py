@@ -99,8 +99,8 @@ def differences(table: "pd.DataFrame", metrics: Collection[str] = (), *, referen
         reference: name of the reference side.
     """
     from ..metrics.catalogue import PAPER_METRICS
-    from ..naming import readable
     from ..report.overview import Table, pair_count
+    from ..text import readable
 
     known = list(dict.fromkeys(table["metric"]))
     shown = list(metrics) or [name for name in PAPER_METRICS if name in known] or known

@@ -72,9 +72,9 @@ def run(
     """
     with refusals(context):
         from ..catalogue import named_style
-        from ..devices import check_device
         from ..evaluator import Evaluator
         from ..metrics.catalogue import metrics_named
+        from ..naming import check_device
         from ..perturbations import expand, paper_conditions
         from ..perturbations.catalogue import conditions_named, parts_of
         from .construction import check_flags, encoder_of, is_served, model_of, renderer_of

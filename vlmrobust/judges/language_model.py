@@ -9,12 +9,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..devices import check_device, check_dtype
 from ..models.identity import weights_digest
 from ..models.letter_tokens import ForcedPrefix, LetterVocabulary, forced_letter_logprobs
 from ..models.loading import SHARED, check_name, named
 from ..models.probe import Head, captured
 from ..models.vllm import VLLMText
+from ..naming import check_device, check_dtype
 from ..prompting import LETTERS, MARKS, letter_columns
 from ..secrecy import error_text
 from .letter_judge import LEFT_OUT, Case, LetterJudge, markup_pattern, neutralize, offered, question_of

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ..naming import snake_case
+from ..text import snake_case
 from ..types import Responses
 from ..types.frozen import Frozen
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..devices import check_device, check_dtype
+from ..naming import check_device, check_dtype
 from .unwrapping import check_adapter
 
 __all__ = ["SHARED", "adapter_config", "check_name", "has_processor", "load", "load_processor", "named"]

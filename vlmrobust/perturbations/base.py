@@ -6,8 +6,8 @@ from typing import Any, ClassVar, final
 import numpy as np
 from pydantic import Field, SerializeAsAny
 
-from ..naming import snake_case
 from ..seeding import generator
+from ..text import snake_case
 from ..types import Prompt
 from ..types.frozen import Frozen
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 from pydantic import BeforeValidator, Field, PlainSerializer, field_validator
 
-from ..naming import snake_case
 from ..prompting import IMAGE_MARK
+from ..text import snake_case
 from ..types import ImageLike, Prompt, Sample, image_digest
 from ..types.image import DerivedImage, is_pil, open_image
 from .base import NotApplicable, Perturbation

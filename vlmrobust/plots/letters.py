@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from .. import functional
-from ..naming import readable
+from ..text import readable
 from .look import (
     FAINT,
     INK,

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from ..naming import unit_labels
+from ..text import unit_labels
 from ..types import Responses
 
 if TYPE_CHECKING:

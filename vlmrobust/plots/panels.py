@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..naming import readable
+from ..text import readable
 from .letters import entropies, probabilities, reliability
 from .look import (
     FAINT,

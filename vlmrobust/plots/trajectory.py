@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from ..naming import readable
+from ..text import readable
 from .look import NothingToPlot, Reported, dress, figure, fitted, look, looks_of, metric_rows
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 
 from .. import functional
-from ..naming import readable
-from ..text import without_local_paths
+from ..text import readable, without_local_paths
 from ..types import Responses, Sample
 from ..types.image import ImageLike, open_image
 from .labels import Drawn, draw_thoughts

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..naming import readable, unit_labels
+from ..text import readable, unit_labels
 from ..types import Responses
 from .findings import Finding
 from .formats import block, inline

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..naming import readable, unit_labels
-from ..text import without_local_paths
+from ..text import readable, unit_labels, without_local_paths
 from ..types import Responses, Sample
 from . import finding_texts
 from .browse import missing_images, response_data, sample_data, samples_by_id

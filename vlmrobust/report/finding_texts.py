@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 
 from ..judges import Measured
-from ..naming import readable
+from ..text import readable
 from .summary import SummaryRow
 
 __all__ = [

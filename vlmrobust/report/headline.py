@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from ..naming import unit_labels
+from ..text import unit_labels
 from . import finding_texts
 from .findings import Finding
 from .summary import SummaryRow

@@ -9,8 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..jsonl import json_safe
-from ..naming import readable, unit_labels
-from ..text import without_local_paths
+from ..text import readable, unit_labels, without_local_paths
 from ..types import Responses, Sample
 from .browse import browser_data
 from .findings import Finding

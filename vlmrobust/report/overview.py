@@ -9,7 +9,7 @@ from typing import Any
 from ..judges import measured
 from ..judges.base import title_of
 from ..metrics.catalogue import PAPER_METRICS, default_metrics
-from ..naming import readable, unit_labels
+from ..text import readable, unit_labels
 from ..types import Responses
 from .finding_texts import TYPICAL
 from .formats import Table, block, inline, terminal_table

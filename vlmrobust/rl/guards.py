@@ -20,9 +20,9 @@ from torch import Tensor
 
 from ..judges import Judge, RuleJudge
 from ..metrics import FormatRate, Metric
-from ..naming import snake_case
 from ..perturbations.texts import callable_name
 from ..prompting.words import plain_form
+from ..text import snake_case
 from ..types import Responses
 from ..types.frozen import Frozen
 from .lexicon import (

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..judges import Judge, RuleJudge
 from ..metrics import Accuracy, Consistency, FormatRate
-from ..naming import snake_case
+from ..text import snake_case
 from ..types import Responses, Style
 from ..types.frozen import Frozen
 from .completions import ReadCompletions, read_completions

@@ -9,8 +9,9 @@ from typing import Any
 
 from ..catalogue import STYLES, judge_named
 from ..metrics import FormatRate
-from ..naming import snake_case, unknown_name
+from ..naming import unknown_name
 from ..prompting import KNOWN_TOKENS
+from ..text import snake_case
 from ..types.frozen import Frozen, named_errors
 from . import guards
 from .completions import COLUMNS

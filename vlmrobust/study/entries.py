@@ -9,8 +9,7 @@ from pydantic import AfterValidator, Field, PlainSerializer, field_validator, mo
 
 from ..catalogue import named_style
 from ..data import BENCHMARKS
-from ..devices import check_dtype
-from ..naming import unknown_name
+from ..naming import check_dtype, unknown_name
 from ..secrecy import Secrets, variable_shown
 from ..types import Style
 from ..types.frozen import Address, Frozen, Settings, Told

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from importlib.resources import files
 from urllib.parse import quote
 
-from ..naming import readable
 from ..report.formats import block, inline
 from ..report.rendering import templates
-from ..text import without_local_paths
+from ..text import readable, without_local_paths
 from .page_cells import Cell
 from .pictures import Curves
 from .sections import Grid, Section

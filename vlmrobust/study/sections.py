@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 from ..functional import QUADRANTS
 from ..judges import RuleJudge
-from ..naming import readable, unit_labels
 from ..report.overview import Table, judge_note
 from ..report.run_report import last_report_file
-from ..text import without_local_paths
+from ..text import readable, unit_labels, without_local_paths
 from .page_cells import (
     RUN,
     Cell,

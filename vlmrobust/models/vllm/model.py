@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ... import styles
-from ...devices import check_dtype
+from ...naming import check_dtype
 from ...prompting import SpecialTokens, thought_note
 from ...types import Prompt, Response, Style
 from ..base import UnfitError, results_of
