@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from .. import functional
+from ..functional.paired_tests import Outcome
 from ..metrics import Accuracy
 from ..types import Responses
-from .metric_columns import Column
+from .metric_columns import Column, derived_column
 from .pairing import UNSCORED, Contrast, SampleIndex, contrasts_with, is_one_of, numbered, units_of
 from .summary import SummaryRow, summarise
 
@@ -22,16 +23,7 @@ _DEPENDS_ON_DRAWS = ("majority_accuracy", "majority_share", "answer_entropy")
 
 
 def draw_rows(responses: Responses, attempts: Sequence[int] | None, seed: int) -> list[SummaryRow]:
-    """Return a summary of the metrics over all draws of a sample.
-
-    Args:
-        responses: all of a report.
-        attempts: the k of pass@k; None = 1 up to the number of draws.
-        seed: keys the bootstrap.
-
-    Raises:
-        ValueError: one of `attempts` is below 1 or above the number of draws.
-    """
+    """Return the rows of `Report.draws`."""
     draws = len(set(responses.draw.tolist()))
     attempts = range(1, draws + 1) if attempts is None else attempts
     for k in attempts:
@@ -51,7 +43,8 @@ def draw_rows(responses: Responses, attempts: Sequence[int] | None, seed: int) -
     units = [(contrast.unit.condition, contrast.unit.carrier) for contrast in contrasts]
     names = [column.name for column in columns]
     rows.sort(key=lambda row: (units.index((row.condition, row.carrier)), names.index(row.metric)))
-    return [_without_noise_floor(row) for row in rows]
+    # The other metrics use all draws, so there is no other draw to compare with.
+    return [row if row.metric == "accuracy" else replace(row, noise_floor=math.nan) for row in rows]
 
 
 def _with_equal_draws(responses: Responses, contrasts: Sequence[Contrast]) -> Iterator[Contrast]:
@@ -71,17 +64,10 @@ def _with_equal_draws(responses: Responses, contrasts: Sequence[Contrast]) -> It
         yield replace(contrast, base=contrast.base[~unequal[samples.code[contrast.base]]], note=note)
 
 
-def _without_noise_floor(row: SummaryRow) -> SummaryRow:
-    if row.metric == "accuracy":
-        return row
-    # These metrics use all draws, so there is no other draw to compare with.
-    return replace(row, noise_floor=math.nan)
-
-
 def _columns(responses: Responses, attempts: Sequence[int]) -> Iterator[Column]:
     """Yield accuracy, then metrics with one value per sample, repeated for each of its draws."""
     right = Accuracy()(responses).double()
-    yield _column("accuracy", right, higher_is_better=True)
+    yield derived_column("accuracy", right.numpy(), "share")
     answers, cell, made = _cells(responses)
     count = len(answers)
     draws = torch.zeros(count).double().index_add_(0, cell[made], torch.ones(len(cell)).double()[made])
@@ -95,21 +81,9 @@ def _columns(responses: Responses, attempts: Sequence[int]) -> Iterator[Column]:
         "answer_entropy": functional.answer_entropy(answers),
     }
     for name, values in (joint | agreement).items():
-        scores = torch.where(made, values[cell], math.nan)
-        yield _column(name, scores, higher_is_better=True if name in joint else None)
-
-
-def _column(name: str, scores: Tensor, *, higher_is_better: bool | None) -> Column:
-    return Column(
-        name=name,
-        scores=scores.numpy(),
-        higher_is_better=higher_is_better,
-        is_paired=False,
-        reads_letters=False,
-        is_mean=True,
-        metric=None,
-        outcome="mean" if name == "answer_entropy" else "share",
-    )
+        scores = torch.where(made, values[cell], math.nan).numpy()
+        outcome: Outcome = "mean" if name == "answer_entropy" else "share"
+        yield derived_column(name, scores, outcome, higher_is_better=True if name in joint else None)
 
 
 def _cells(responses: Responses) -> tuple[Tensor, Tensor, Tensor]:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = [
     "FRAME_COLUMNS",
     "Column",
+    "base_rows",
+    "derived_column",
+    "draws_by_sample",
     "frame_of",
     "frame_without_texts",
     "measured_column",
@@ -95,6 +98,15 @@ class Column:
         return replace(self, scores=self.scores[np.asarray(rows, dtype=np.int64)], failures=failures)
 
 
+def derived_column(
+    name: str, scores: NDArray[np.float64], outcome: Outcome, *, higher_is_better: bool | None = True
+) -> Column:
+    """Return a column of values that several responses have together, which no metric measures."""
+    return Column(
+        name, scores, higher_is_better, is_paired=False, reads_letters=False, is_mean=True, metric=None, outcome=outcome
+    )
+
+
 def score(
     responses: Responses,
     metrics: Sequence[Metric | PairedMetric | str],
@@ -151,12 +163,7 @@ def _paired_values(responses: Responses, metric: PairedMetric) -> torch.Tensor:
 
     Under base itself, every draw is compared with every other draw of its sample: any difference is due to chance.
     """
-    draws = responses.draw.tolist()
-    base = {
-        key: row
-        for row, key in enumerate(zip(responses.sample_id, draws, strict=True))
-        if responses.condition[row] == "base"
-    }
+    draws, base = responses.draw.tolist(), base_rows(responses)
     values = _between_draws(responses, metric, base)
     for begin in range(0, len(responses), _CHUNK):
         rows = range(begin, min(begin + _CHUNK, len(responses)))
@@ -168,21 +175,30 @@ def _paired_values(responses: Responses, metric: PairedMetric) -> torch.Tensor:
     return values
 
 
+def base_rows(responses: Responses) -> dict[tuple[str, int], int]:
+    """Return the positions of the responses under base by sample and draw."""
+    keys = zip(responses.sample_id, responses.draw.tolist(), strict=True)
+    return {key: row for row, key in enumerate(keys) if responses.condition[row] == "base"}
+
+
+def draws_by_sample(rows: Mapping[tuple[str, int], int]) -> list[list[int]]:
+    """Return each sample's rows in the order of the draws."""
+    of_sample: dict[str, list[int]] = {}
+    for (sample, _), row in sorted(rows.items()):
+        of_sample.setdefault(sample, []).append(row)
+    return list(of_sample.values())
+
+
 def _between_draws(responses: Responses, metric: PairedMetric, base: Mapping[tuple[str, int], int]) -> torch.Tensor:
     """Return for each base response the mean of the metric over the other draws of its sample, NaN elsewhere.
 
     Splitting the draws into halves would give the same on average, but from k/2 pairs instead of all k (k − 1).
     """
-    rows_of_sample: dict[str, list[int]] = {}
-    for (sample, _), row in sorted(base.items()):
-        rows_of_sample.setdefault(sample, []).append(row)
+    rows_of_sample = draws_by_sample(base)
     sums, counts = torch.zeros(2, len(responses), dtype=torch.float64)
-    for shift in range(1, max(map(len, rows_of_sample.values()), default=0)):
+    for shift in range(1, max(map(len, rows_of_sample), default=0)):
         pairs = [
-            (rows[place - shift], row)
-            for rows in rows_of_sample.values()
-            if len(rows) > shift
-            for place, row in enumerate(rows)
+            (rows[place - shift], row) for rows in rows_of_sample if len(rows) > shift for place, row in enumerate(rows)
         ]
         before, after = (list(side) for side in zip(*pairs, strict=True))
         found = metric(responses.select(before), responses.select(after)).double()

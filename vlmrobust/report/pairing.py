@@ -1,7 +1,7 @@
 """Match responses for comparison by condition and carrier, sample, read-out, and asserted option."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Self, TypeVar
 
@@ -21,6 +21,7 @@ __all__ = [
     "Mask",
     "SampleIndex",
     "Unit",
+    "check_conditions",
     "contrasts_with",
     "is_one_of",
     "numbered",
@@ -105,6 +106,14 @@ def units_of(responses: Responses) -> list[Unit]:
     return units
 
 
+def check_conditions(responses: Responses, names: Iterable[str]) -> None:
+    """Raise a `KeyError` for a condition without a response."""
+    known = dict.fromkeys(responses.condition)
+    for name in names:
+        if name not in known:
+            raise KeyError(f"expected one of the conditions {', '.join(known)}; got {name!r}")
+
+
 def contrasts_with(reference: str, responses: Responses) -> list[Contrast]:
     """Return the contrast of each unit with the responses under the reference condition."""
     base, where = np.flatnonzero(is_one_of(responses.condition, reference)), f"under {reference}"
@@ -140,10 +149,13 @@ class SampleIndex:
 
     def means(self, scores: Floats, rows: Integers) -> Floats:
         """Return each sample's mean over its defined scores among `rows` (its draws), NaN where there is none."""
-        chosen = scores[rows]
-        defined = ~np.isnan(chosen)
+        return self.row_means(scores[rows], rows)
+
+    def row_means(self, values: Floats, rows: Integers) -> Floats:
+        """Return each sample's mean over the defined values, of which there is one for each of `rows`."""
+        defined = ~np.isnan(values)
         code = self.code[rows][defined]
-        sums = np.bincount(code, weights=chosen[defined], minlength=len(self.group))
+        sums = np.bincount(code, weights=values[defined], minlength=len(self.group))
         counts = np.bincount(code, minlength=len(self.group))
         means = np.full(len(self.group), math.nan)
         np.divide(sums, counts, out=means, where=counts > 0)

@@ -18,7 +18,7 @@ from .contents import ReportData, judge_of, with_judge
 from .files import read_report, report_file, write_report
 from .merging import Part, concatenate
 from .metric_columns import Column, frame_of, frame_without_texts, score, table_of
-from .pairing import contrasts_with
+from .pairing import check_conditions, contrasts_with
 from .run_report import belongs_to_run, keep_report
 from .summary import SummaryRow, summarise
 from .views import Views
@@ -213,9 +213,7 @@ class Report(Analyses, Breakdowns, Views):
         Raises:
             KeyError: a condition is not in the report.
         """
-        for name in (condition, reference):
-            if name not in self.conditions:
-                raise KeyError(f"expected one of the conditions {', '.join(self.conditions)}; got {name!r}")
+        check_conditions(self.responses, (condition, reference))
         contrasts = [one for one in contrasts_with(reference, self.responses) if one.unit.condition == condition]
         return table_of(SummaryRow, summarise(self.responses, self._columns, contrasts, self.seed))
 

@@ -11,13 +11,23 @@ import torch
 from ..functional import pass_at_k
 from ..functional.bootstrap import percentile_limits
 from ..functional.closed_form import wilson_interval
-from ..functional.paired_tests import FEWEST_GROUPS
 from ..functional.resampling import columns_by_group, replicate_means
 from ..metrics import Accuracy
 from ..seeding import generator
 from ..types import Responses
-from .metric_columns import Column
-from .pairing import UNSCORED, Contrast, Floats, Integers, Mask, SampleIndex, Unit, is_one_of, units_of
+from .metric_columns import Column, derived_column
+from .pairing import (
+    UNSCORED,
+    Contrast,
+    Floats,
+    Integers,
+    Mask,
+    SampleIndex,
+    Unit,
+    check_conditions,
+    is_one_of,
+    units_of,
+)
 from .summary import SummaryRow, summarise, too_few
 
 __all__ = [
@@ -46,22 +56,10 @@ def decodes_greedily(manifest: Mapping[str, Any]) -> bool:
 
 
 def robust_accuracy(responses: Responses, conditions: Sequence[str] | None, seed: int, *, greedy: bool) -> SummaryRow:
-    """Return accuracy under all conditions together, compared with as many repeats of base.
-
-    Args:
-        responses: all of a report.
-        conditions: those that an answer must survive, besides base; None = all that were scored.
-        seed: keys the interval.
-        greedy: whether decoding is known to be greedy.
-
-    Raises:
-        KeyError: a condition is not in the report.
-        ValueError: there is no condition but base.
-    """
+    """Return the row of `Report.robust_accuracy`; `greedy` says whether decoding is known to be greedy."""
     scores = Accuracy()(responses).double().numpy()
     wanted = chosen_conditions(responses, conditions, scores)
-    if "base" not in responses.condition:
-        raise KeyError(f"expected one of the conditions {', '.join(dict.fromkeys(responses.condition))}; got 'base'")
+    check_conditions(responses, ["base"])
     names = [name for name in wanted if name != "base"]
     if not names:
         raise ValueError("expected conditions other than 'base', got none")
@@ -75,29 +73,16 @@ def robust_accuracy(responses: Responses, conditions: Sequence[str] | None, seed
 
 
 def chosen_conditions(responses: Responses, conditions: Sequence[str] | None, scores: Floats) -> list[str]:
-    """Return the conditions to combine, without duplicates; None = all that have a score.
-
-    Raises:
-        KeyError: a condition is not in the report.
-    """
-    known_conditions = list(dict.fromkeys(responses.condition))
+    """Return the conditions to combine, without duplicates; None = all that have a score."""
     if conditions is None:
         scored = {responses.condition[row] for row in np.flatnonzero(~np.isnan(scores)).tolist()}
-        return [name for name in known_conditions if name in scored]
-    for name in conditions:
-        if name not in known_conditions:
-            raise KeyError(f"expected one of the conditions {', '.join(known_conditions)}; got {name!r}")
+        return [name for name in dict.fromkeys(responses.condition) if name in scored]
+    check_conditions(responses, conditions)
     return list(dict.fromkeys(conditions))
 
 
 def condition_notes(responses: Responses, names: Sequence[str], left_out: int) -> list[str]:
-    """Return notes on combined conditions.
-
-    Args:
-        responses: all of a report.
-        names: of the conditions.
-        left_out: number of samples that are not scored under all of them.
-    """
+    """Return notes on combined conditions; `left_out` samples are not scored under all of them."""
     notes = [f"{left_out} samples left out: a condition was not asked, failed or does not fit"] if left_out else []
     carriers = [unit.condition for unit in units_of(responses)]
     return notes + [f"{name} was carried in several ways" for name in names if carriers.count(name) > 1]
@@ -146,16 +131,7 @@ def compare_with_repeats(
     floor = math.sqrt(4 / math.pi * float(known.sum())) / samples if samples and not np.isnan(known).any() else math.nan
     no_floor = f"no noise floor: it needs {2 * times} draws under base" if samples and math.isnan(floor) else ""
     note = "; ".join(filter(None, (note, why, no_floor)))
-    column = Column(
-        name="accuracy",
-        scores=np.concatenate([scores, plain]),
-        higher_is_better=True,
-        is_paired=False,
-        reads_letters=False,
-        is_mean=True,
-        metric=Accuracy(),
-        outcome="rate",
-    )
+    column = derived_column("accuracy", np.concatenate([scores, plain]), "rate")
     unit = Unit(name, shown.carrier[0], np.arange(len(shown)))
     contrast = Contrast(unit, np.arange(len(shown), 2 * len(shown)), f"under {shown.condition[0]}", note=note)
     [row] = summarise(Responses.joined(renamed, shown), [column], [contrast], seed)
@@ -246,13 +222,7 @@ class HedgeRow:
 
 
 def hedge_recovery(responses: Responses, columns: Sequence[Column], seed: int) -> list[HedgeRow]:
-    """Return a row per metric (accuracy, consistency) and hedged condition whose unhedged version was run too.
-
-    Args:
-        responses: all of them.
-        columns: the metrics' values; other metrics are ignored.
-        seed: keys the bootstrap.
-    """
+    """Return the rows of `Report.hedge_recovery`; metrics other than accuracy and consistency are ignored."""
     samples = SampleIndex.of(responses)
     base = np.flatnonzero(np.array(responses.condition, dtype=np.str_) == "base")
     wanted = [column for column in columns if column.name in _METRICS and column.is_mean]
@@ -307,8 +277,7 @@ def _with_share(row: HedgeRow, gain: Floats, drop: Floats, groups: Integers, rng
         return replace(row, share=share, note=f"the drop under {row.reference} is not set apart from 0")
     # Groups without a change carry no information about its share.
     changed = int(np.count_nonzero((columns[0].sums != 0) | (columns[1].sums != 0)))
-    if changed < FEWEST_GROUPS:
-        why = too_few(changed, is_of_samples=columns[0].groups == row.n)
+    if why := too_few(changed, is_of_samples=columns[0].groups == row.n):
         return replace(row, share=share, note=f"{why} with a change")
     shares = np.divide(gains, drops, out=np.full(len(gains), math.nan), where=drops > 0)
     low, high = percentile_limits(shares, columns[0].groups, _LEVEL)

@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from .. import functional
-from ..functional.paired_tests import FEWEST_GROUPS, Outcome, mean_intervals
+from ..functional.paired_tests import Outcome, mean_intervals
 from ..seeding import generator
 from ..types import Responses
-from .metric_columns import Column
-from .pairing import UNSCORED, Contrast, Floats, Integers, SampleIndex, Unit
+from .metric_columns import derived_column
+from .pairing import UNSCORED, Contrast, Floats, SampleIndex, Unit, check_conditions
 from .robustness import compare_with_repeats, count_unscored
 from .summary import SummaryRow, summarise, too_few
 
@@ -58,22 +57,11 @@ class PositionRow:
 
 
 def rotating_conditions(responses: Responses, conditions: Sequence[str] | None) -> list[str]:
-    """Return the conditions that together show every rotation.
-
-    Args:
-        responses: all of a report.
-        conditions: their names; None = `base` and `rotated_options_…`.
-
-    Raises:
-        KeyError: a condition is not in the report.
-        ValueError: there are fewer than two.
-    """
-    known_conditions = list(dict.fromkeys(responses.condition))
+    """Return the conditions that together show every rotation; None = `base` and `rotated_options_…`."""
     if conditions is None:
-        conditions = [name for name in known_conditions if name == "base" or _ROTATED.fullmatch(name)]
-    for name in conditions:
-        if name not in known_conditions:
-            raise KeyError(f"expected one of the conditions {', '.join(known_conditions)}; got {name!r}")
+        known = dict.fromkeys(responses.condition)
+        conditions = [name for name in known if name == "base" or _ROTATED.fullmatch(name)]
+    check_conditions(responses, conditions)
     if len(conditions) < 2:
         raise ValueError(
             f"expected conditions that rotate the options, got {', '.join(conditions) or 'none'}; "
@@ -110,18 +98,7 @@ def _own_order(responses: Responses, row: int) -> tuple[int, ...]:
 def rotation_average(
     responses: Responses, conditions: Sequence[str] | None, seed: int, *, greedy: bool
 ) -> list[SummaryRow]:
-    """Return accuracy and P(correct) of the averaged probabilities, compared with the first condition's.
-
-    Args:
-        responses: all of a report.
-        conditions: see `rotating_conditions`.
-        seed: keys the intervals.
-        greedy: whether decoding is known to be greedy.
-
-    Raises:
-        KeyError: a condition is not in the report.
-        ValueError: there are fewer than two.
-    """
+    """Return the rows of `Report.rotation_average`; `greedy` says whether decoding is known to be greedy."""
     names = rotating_conditions(responses, conditions)
     distinct = {row: rows and _one_per_order(responses, rows) for row, rows in rotations_of(responses, names).items()}
     usable = {row: rows if rows and _share_readout(responses, rows) else None for row, rows in distinct.items()}
@@ -142,27 +119,16 @@ def rotation_average(
     if not greedy:
         notes.append("the other side is one answer; a model that samples gains by averaging alone")
     columns = [
-        _column("accuracy", right, plain, "share" if bool((right.frac() > 0).any()) else "rate"),
-        _column("correct_probability", chance, base, "mean"),
+        derived_column(
+            "accuracy", torch.cat([right, plain]).numpy(), "share" if bool((right.frac() > 0).any()) else "rate"
+        ),
+        derived_column("correct_probability", torch.cat([chance, base]).numpy(), "mean"),
     ]
     name = "rotation_average"
     unit = Unit(name, shown.carrier[0] if len(shown) else None, np.arange(len(shown)))
     contrast = Contrast(unit, np.arange(len(shown), 2 * len(shown)), f"under {names[0]}", note="; ".join(notes))
     renamed = replace(shown, condition=(name,) * len(shown))
     return summarise(Responses.joined(renamed, shown), columns, [contrast], seed)
-
-
-def _column(name: str, here: Tensor, there: Tensor, outcome: Outcome) -> Column:
-    return Column(
-        name=name,
-        scores=torch.cat([here, there]).numpy(),
-        higher_is_better=True,
-        is_paired=False,
-        reads_letters=False,
-        is_mean=True,
-        metric=None,
-        outcome=outcome,
-    )
 
 
 def _one_per_order(responses: Responses, rows: Sequence[int]) -> list[int]:
@@ -180,17 +146,7 @@ def _share_readout(responses: Responses, rows: Sequence[int]) -> bool:
 
 
 def position_bias(responses: Responses, conditions: Sequence[str] | None, seed: int) -> list[PositionRow]:
-    """Return a row for each number of options and each position among them.
-
-    Args:
-        responses: all of a report.
-        conditions: see `rotating_conditions`.
-        seed: keys the intervals.
-
-    Raises:
-        KeyError: a condition is not in the report.
-        ValueError: there are fewer than two.
-    """
+    """Return the rows of `Report.position_bias`."""
     names = rotating_conditions(responses, conditions)
     found = rotations_of(responses, names).items()
     complete = {row: _one_per_order(responses, rows) for row, rows in found if rows is not None}
@@ -224,14 +180,12 @@ def _position_rows(
     estimates = []
     measured: tuple[tuple[Floats, Outcome], ...] = ((probability, "mean"), (recall, "share"))
     for values, outcome in measured:
-        means = [
-            samples.means(_scattered(responses, rows[:, 0], values[:, place]), rows[:, 0]) for place in range(count)
-        ]
+        means = [samples.row_means(values[:, place], rows[:, 0]) for place in range(count)]
         rng = generator(seed, "bootstrap", "position bias", str(count))
         estimates.append(mean_intervals(means, samples.group, outcomes=[outcome] * count, rng=rng))
     chosen = np.isin(np.arange(len(samples.group)), samples.code[rows[:, 0]])
     groups, counted = samples.group_count(chosen), int(chosen.sum())
-    few = too_few(groups, is_of_samples=groups == counted) if groups < FEWEST_GROUPS else ""
+    few = too_few(groups, is_of_samples=groups == counted)
     unread = int((~same_readout).sum())
     unread_note = f"{unread} responses without letters, or with letters read at several places" if unread else ""
     found = []
@@ -256,30 +210,12 @@ def _position_rows(
     return found
 
 
-def _scattered(responses: Responses, rows: Integers, values: Floats) -> Floats:
-    """Return `(N,)`, the values at `rows`, NaN elsewhere."""
-    scores = np.full(len(responses), math.nan)
-    scores[rows] = values
-    return scores
-
-
 def _interval(low: float, high: float) -> tuple[float, float]:
     return (low, high) if low < high else (math.nan, math.nan)
 
 
 def circular(responses: Responses, conditions: Sequence[str] | None, seed: int, *, greedy: bool) -> SummaryRow:
-    """Return circular accuracy, compared with as many repeats of the reference.
-
-    Args:
-        responses: all of a report.
-        conditions: those that together show every rotation, the reference first; None = `base` and `rotated_options_…`.
-        seed: keys the interval.
-        greedy: whether decoding is known to be greedy.
-
-    Raises:
-        KeyError: a condition is not in the report.
-        ValueError: there are fewer than two.
-    """
+    """Return the row of `Report.circular`; `greedy` says whether decoding is known to be greedy."""
     conditions = rotating_conditions(responses, conditions)
     right = functional.accuracy(responses.choice, responses.target, ~responses.has_status(*UNSCORED)).double().numpy()
     rotations = rotations_of(responses, conditions)

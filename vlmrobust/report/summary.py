@@ -21,7 +21,9 @@ CONSTANT_VALUE = "no interval of the value: it is the same in every resample"
 
 
 def too_few(groups: int, *, is_of_samples: bool) -> str:
-    """Return a note that there are too few independent groups, or samples, for an interval."""
+    """Return a note if there are too few independent groups, or samples, for an interval, else an empty string."""
+    if groups >= FEWEST_GROUPS:
+        return ""
     return f"too few for an interval: {groups} {'sample' if is_of_samples else 'group'}{'s' * (groups != 1)}"
 
 
@@ -172,9 +174,8 @@ class _Summary:
         return replace(row, note=_joined_notes(row.note, why))
 
     def _too_few(self, chosen: Mask) -> str:
-        """Return a note if the samples are too few for an interval, else an empty string."""
         groups = self.samples.group_count(chosen)
-        return too_few(groups, is_of_samples=groups == int(chosen.sum())) if groups < FEWEST_GROUPS else ""
+        return too_few(groups, is_of_samples=groups == int(chosen.sum()))
 
     def _means(self, cell: _Cell, rows: Integers, chosen: Mask) -> Floats:
         """Return the chosen samples' means over some rows, NaN for other samples."""

@@ -15,6 +15,7 @@ from ..functional.resampling import group_codes, resample_counts
 from ..metrics import Accuracy, ThoughtLength
 from ..seeding import generator
 from ..types import Responses
+from .metric_columns import base_rows, draws_by_sample
 from .pairing import Floats, Integers, SampleIndex, Unit, units_of
 from .robustness import chosen_conditions, condition_notes
 from .summary import too_few
@@ -62,15 +63,10 @@ class SurvivalRow:
 
 
 def survival(responses: Responses, seed: int) -> list[SurvivalRow]:
-    """Return a row for every condition but base, every predictor, and both populations.
-
-    Args:
-        responses: all of them.
-        seed: keys the bootstrap for responses that share a group.
-    """
+    """Return the rows of `Report.survival`; the seed keys the bootstrap for responses that share a group."""
     samples = SampleIndex.of(responses)
     keys = list(zip(responses.sample_id, responses.draw.tolist(), strict=True))
-    base = {key: row for row, key in enumerate(keys) if responses.condition[row] == "base"}
+    base = base_rows(responses)
     predictors = _predictors(responses)
     right = Accuracy()(responses)
     next_draw = _next_draws(base, right)
@@ -87,13 +83,10 @@ def survival(responses: Responses, seed: int) -> list[SurvivalRow]:
 
 def _next_draws(base: Mapping[tuple[str, int], int], right: Tensor) -> dict[int, int]:
     """Map each base response to its sample's next draw; empty with one draw."""
-    of_sample: dict[str, list[int]] = {}
-    for (sample, _), row in sorted(base.items()):
-        if not right[row].isnan():
-            of_sample.setdefault(sample, []).append(row)
+    scored = {key: row for key, row in base.items() if not right[row].isnan()}
     return {
         row: rows[(place + 1) % len(rows)]
-        for rows in of_sample.values()
+        for rows in draws_by_sample(scored)
         if len(rows) > 1
         for place, row in enumerate(rows)
     }
@@ -256,17 +249,7 @@ class CurveRow:
 
 
 def robustness_curve(responses: Responses, conditions: Sequence[str] | None, seed: int) -> list[CurveRow]:
-    """Return a row for each k of 0 to K.
-
-    Args:
-        responses: all of a report.
-        conditions: the K; None = all that were scored, base included.
-        seed: keys the intervals.
-
-    Raises:
-        KeyError: a condition is not in the report.
-        ValueError: there is no condition, or no sample is scored under all.
-    """
+    """Return the rows of `Report.robustness_curve`."""
     scores = Accuracy()(responses).double().numpy()
     names = chosen_conditions(responses, conditions, scores)
     if not names:
@@ -279,11 +262,15 @@ def robustness_curve(responses: Responses, conditions: Sequence[str] | None, see
     known_samples = {responses.sample_id[row] for row, name in enumerate(responses.condition) if name in names}
     first: Integers = rows[:, 0].numpy()
     counted = len(np.unique(samples.code[first]))
-    chance = _averaged(samples, first, poisson_binomial_tail(_guess_chances(responses)[rows]))
-    accuracies = torch.from_numpy(_averaged(samples, first, right))
-    independent = poisson_binomial_tail(torch.from_numpy(np.nanmean(accuracies.numpy(), axis=0)))
+
+    def averaged(values: Tensor) -> Floats:
+        """Return `(S, …)`, each sample's mean over its draws, NaN for samples left out."""
+        return np.stack([samples.row_means(column, first) for column in values.numpy().T], axis=1)
+
+    chance = averaged(poisson_binomial_tail(_guess_chances(responses)[rows]))
+    independent = poisson_binomial_tail(torch.from_numpy(np.nanmean(averaged(right), axis=0)))
     at_least = right.sum(1, keepdim=True) >= torch.arange(len(names) + 1)
-    shares = _averaged(samples, first, at_least.double())
+    shares = averaged(at_least.double())
     outcome: Outcome = "share" if len(first) > counted else "rate"
     found = mean_intervals(
         shares[:, 1:].T,
@@ -292,7 +279,7 @@ def robustness_curve(responses: Responses, conditions: Sequence[str] | None, see
         rng=generator(seed, "bootstrap", "robustness curve"),
     )
     groups = samples.group_count(~np.isnan(shares[:, 0]))
-    few = too_few(groups, is_of_samples=groups == counted) if groups < FEWEST_GROUPS else ""
+    few = too_few(groups, is_of_samples=groups == counted)
     note = "; ".join(filter(None, [*condition_notes(responses, names, len(known_samples) - counted), few]))
     limits = [(1.0, 1.0, 1.0), *((one.value, one.low, one.high) for one in found)]
     return [
@@ -329,12 +316,3 @@ def _guess_chances(responses: Responses) -> Tensor:
         (target in order) / len(order) for target, order in zip(responses.target.tolist(), responses.order, strict=True)
     ]
     return torch.tensor(chances, dtype=torch.float64)
-
-
-def _averaged(samples: SampleIndex, rows: Integers, values: Tensor) -> Floats:
-    """Return `(S, …)`, each sample's mean over its draws, NaN for samples without draws in `rows`."""
-    code = samples.code[rows]
-    sums = np.zeros((len(samples.group), values.shape[1]))
-    np.add.at(sums, code, values.numpy())
-    counts = np.bincount(code, minlength=len(samples.group)).astype(np.float64)[:, None]
-    return np.divide(sums, counts, out=np.full_like(sums, math.nan), where=counts > 0)
