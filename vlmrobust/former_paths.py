@@ -99,7 +99,7 @@ FORMER: Mapping[str, str] = {
     "report.joining": "report.merging",
     "report.macro": "report.breakdowns",
     "report.flips": "report.comparison",
-    "report.circular": "report.rotation",
+    "report.circular": "report.repeats",
     "report.corrected": "report.aggregates",
     "report.curve": "report.survival",
     "report.terminal": "report.formats",
@@ -172,6 +172,8 @@ FORMER: Mapping[str, str] = {
     "written_texts.record": "written_texts.drafts",
     "written_texts.text_model": "written_texts.drafts",
     "devices": "naming",
+    "report.draws": "report.repeats",
+    "report.rotation": "report.repeats",
 }
 """The current modules of each former module's names, separated by spaces, relative to the package."""
 

@@ -6,9 +6,9 @@ from .card import ModelCardSection
 from .findings import Finding
 from .labels import Drawn, Label, Labels
 from .metric_columns import Column
+from .repeats import PositionRow
 from .report import Report
 from .robustness import HedgeRow
-from .rotation import PositionRow
 from .summary import SummaryRow
 from .survival import CurveRow, SurvivalRow
 

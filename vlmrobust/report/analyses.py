@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 from ..judges import LabelledThought
 from ..types import Responses
 from .aggregates import ConsistencyRow, consistency_rows
-from .draws import draw_rows
 from .labels import Drawn, Labels, draw_thoughts, labelled
 from .metric_columns import Column, table_of
+from .repeats import PositionRow, circular, draw_rows, position_bias, rotation_average
 from .robustness import HedgeRow, decodes_greedily, hedge_recovery, robust_accuracy
-from .rotation import PositionRow, circular, position_bias, rotation_average
 from .summary import SummaryRow
 from .survival import CurveRow, SurvivalRow, robustness_curve, survival
 

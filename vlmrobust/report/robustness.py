@@ -33,6 +33,7 @@ from .summary import SummaryRow, summarise, too_few
 __all__ = [
     "HedgeRow",
     "chosen_conditions",
+    "compare_combined",
     "compare_with_repeats",
     "condition_notes",
     "count_unscored",
@@ -125,17 +126,32 @@ def compare_with_repeats(
     """
     shown = responses.select(reference.tolist())
     plain, errors, why = _repeat_accuracy(shown, times, greedy=greedy)
-    renamed = replace(shown, condition=(name,) * len(shown))
     kept = ~np.isnan(scores) & ~np.isnan(plain)
     known, samples = errors[kept], len({shown.sample_id[row] for row in np.flatnonzero(kept).tolist()})
     floor = math.sqrt(4 / math.pi * float(known.sum())) / samples if samples and not np.isnan(known).any() else math.nan
     no_floor = f"no noise floor: it needs {2 * times} draws under base" if samples and math.isnan(floor) else ""
     note = "; ".join(filter(None, (note, why, no_floor)))
     column = derived_column("accuracy", np.concatenate([scores, plain]), "rate")
+    [row] = compare_combined(shown, [column], seed, name=name, note=note)
+    return replace(row, noise_floor=floor)
+
+
+def compare_combined(
+    shown: Responses, columns: Sequence[Column], seed: int, *, name: str, note: str
+) -> list[SummaryRow]:
+    """Compare what several responses have together with the responses of one of the conditions.
+
+    Args:
+        shown: the responses under that condition.
+        columns: values of the combinations, in the order of `shown`, followed by those of `shown`.
+        seed: keys the intervals.
+        name: of the combination, in the column `condition`.
+        note: on the combination.
+    """
     unit = Unit(name, shown.carrier[0], np.arange(len(shown)))
     contrast = Contrast(unit, np.arange(len(shown), 2 * len(shown)), f"under {shown.condition[0]}", note=note)
-    [row] = summarise(Responses.joined(renamed, shown), [column], [contrast], seed)
-    return replace(row, noise_floor=floor)
+    renamed = replace(shown, condition=(name,) * len(shown))
+    return summarise(Responses.joined(renamed, shown), columns, [contrast], seed)
 
 
 def _repeat_accuracy(shown: Responses, times: int, *, greedy: bool) -> tuple[Floats, Floats, str]:
