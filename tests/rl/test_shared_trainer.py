@@ -287,5 +287,4 @@ def test_a_model_whose_output_changes_with_a_cache_shares_nothing(
 
 
 def test_unique_rows() -> None:
-    found = unique_rows([(1, b"x"), (1, b"y"), (1, b"x"), (2, b"x")])
-    assert (found.firsts, found.inverse) == ([0, 1, 3], [0, 1, 0, 2])
+    assert unique_rows([(1, b"x"), (1, b"y"), (1, b"x"), (2, b"x")]) == ([0, 1, 3], [0, 1, 0, 2])

@@ -176,25 +176,11 @@ _GUESSES = re.compile(
     )
 )
 # Every sentence in ASCII that admits a guess contains one of these words.
-_HINTS = frozenset(
-    {
-        *(
-            "arbitrarily",
-            "arbitrary",
-            "blindly",
-            "flip",
-            "flipped",
-            "flipping",
-            "guess",
-            "guessed",
-            "guessing",
-            "random",
-        ),
-        *("cannot", "can't", "couldn't", "didn't", "doesn't", "don't", "impossible", "isn't", "missing", "never", "no"),
-        *("not", "randomly", "unable", "wasn't", "without", "hunch", "gut", "lucky", "kann", "rate", "geraten"),
-        *("hasard", "devine", "azar", "adivino"),
-    }
-)
+_GUESS = """
+    arbitrarily arbitrary blindly flip flipped flipping guess guessed guessing random cannot can't couldn't didn't
+    doesn't don't impossible isn't missing never no not randomly unable wasn't without hunch gut lucky kann rate
+    geraten hasard devine azar adivino"""
+_HINTS = frozenset(_GUESS.split())
 _INVISIBLE = re.compile(
     r"[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0]"
 )
@@ -292,13 +278,12 @@ def plain_forms(*texts: str) -> frozenset[str]:
 def _is_own(word: str, taken: frozenset[str]) -> bool:
     """Return whether a word may carry content of its own: neither a function word, nor generic, nor taken."""
     form = plain_form(word)
-    return not (
-        len(word) < 2
-        or not word[0].isalpha()
-        or word in FUNCTION_WORDS
-        or word in MANNERS
-        or form in MANNERS
-        or form in taken
+    return (
+        len(word) > 1
+        and word[0].isalpha()
+        and word not in FUNCTION_WORDS
+        and MANNERS.isdisjoint((word, form))
+        and form not in taken
     )
 
 

@@ -20,36 +20,23 @@ from ..models.branches import Branches, Forward, allows_gaps, seen_positions
 from ..models.processing import FAULTS
 from ..models.unwrapping import running_model, tolerance
 
-__all__ = ["PaddedPrompts", "SharedRows", "UniqueRows", "unique_rows"]
+__all__ = ["PaddedPrompts", "SharedRows", "unique_rows"]
 
 Choose = Callable[[Tensor, Tensor], Tensor]
 
 
-@dataclass(frozen=True, slots=True)
-class UniqueRows:
-    """Indices of distinct rows.
-
-    Attributes:
-        firsts: the first occurrence of each distinct row.
-        inverse: for each row, the position in `firsts` of the row that equals it.
-    """
-
-    firsts: list[int]
-    inverse: list[int]
-
-
-def unique_rows(keys: Sequence[Hashable]) -> UniqueRows:
-    """Return the indices of distinct rows by their keys.
+def unique_rows(keys: Sequence[Hashable]) -> tuple[list[int], list[int]]:
+    """Return the first row with each distinct key, and for each row the position of its key's first row among these.
 
     Example:
         >>> unique_rows(["a", "b", "a"])
-        UniqueRows(firsts=[0, 1], inverse=[0, 1, 0])
+        ([0, 1], [0, 1, 0])
     """
     firsts: dict[Hashable, int] = {}
     for row, key in enumerate(keys):
         firsts.setdefault(key, row)
-    index = {key: place for place, key in enumerate(firsts)}
-    return UniqueRows(list(firsts.values()), [index[key] for key in keys])
+    places = {key: place for place, key in enumerate(firsts)}
+    return list(firsts.values()), [places[key] for key in keys]
 
 
 @dataclass(frozen=True)
@@ -223,13 +210,7 @@ class SharedRows:
 
 
 def split_images(pixels: Tensor, grids: Tensor, counts: Sequence[int]) -> tuple[list[Tensor], list[Tensor]]:
-    """Split a processor's image outputs by prompt.
-
-    Args:
-        pixels: concatenated patches of all images.
-        grids: `(images, 3)`.
-        counts: number of images of each prompt.
-    """
+    """Split patches and grids, `(images, 3)`, of all images by prompt, given each prompt's number of images."""
     own = grids.split(list(counts))
     return list(pixels.split([int(grid.prod(-1).sum()) for grid in own])), list(own)
 
@@ -242,13 +223,11 @@ def repeat_rows(encoded: Mapping[str, Any], counts: Sequence[int], inverse: Sequ
         counts: number of images of each prompt.
         inverse: for each row, the index of its prompt.
     """
-    rows: dict[str, Any] = {}
-    for name, value in encoded.items():
-        if name in ("pixel_values", "image_grid_thw"):
-            continue
-        rows[name] = (
-            value[torch.tensor(inverse)] if isinstance(value, Tensor) else [value[prompt] for prompt in inverse]
-        )
+    rows = {
+        name: value[torch.tensor(inverse)] if isinstance(value, Tensor) else [value[prompt] for prompt in inverse]
+        for name, value in encoded.items()
+        if name not in ("pixel_values", "image_grid_thw")
+    }
     if "pixel_values" in encoded:
         pixels, grids = split_images(encoded["pixel_values"], encoded["image_grid_thw"], counts)
         rows["pixel_values"] = torch.cat([pixels[prompt] for prompt in inverse])

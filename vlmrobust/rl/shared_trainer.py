@@ -1,7 +1,7 @@
 """Extend TRL's GRPO trainer to compute prompts and common prefixes of completions only once."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -89,7 +89,7 @@ class SharedGRPOTrainer(_Trainer):  # type: ignore[misc]
             return False
         if self._shares is None:
             with self.accelerator.autocast():
-                reason = self._shared.sharing_error(prompts.select(unique_rows(prompts.keys()).firsts[:4]))
+                reason = self._shared.sharing_error(prompts.select(unique_rows(prompts.keys())[0][:4]))
             self._shares = reason is None
             if reason is not None:
                 logger.warning("%s: prefixes are not shared, as %s", type(self.model).__name__, reason)
@@ -106,7 +106,8 @@ class SharedGRPOTrainer(_Trainer):  # type: ignore[misc]
         **further: Any,
     ) -> tuple[list[list[int]], Any]:
         prompts = None
-        if self._is_plain() and self._samples_plainly() and _has_known_images(multimodal_fields):
+        samples_plainly = self.repetition_penalty in (None, 1.0) and not self.args.generation_kwargs
+        if self._is_plain() and samples_plainly and _has_known_images(multimodal_fields):
             prompts = self._prompts(prompt_ids, images, multimodal_fields)
         if prompts is None or not self._may_share(prompts, self.max_completion_length):
             return super()._generate_single_turn(  # type: ignore[no-any-return]
@@ -127,14 +128,11 @@ class SharedGRPOTrainer(_Trainer):  # type: ignore[misc]
             found = torch.searchsorted(cumulative[rows], points * cumulative[rows, -1:], right=True)
             return found[:, 0].clamp(max=cumulative.shape[-1] - 1)
 
-        unique = unique_rows(prompts.keys())
+        firsts, inverse = unique_rows(prompts.keys())
         completions = self._shared.sample(
-            prompts.select(unique.firsts), unique.inverse, choose, self.eos_token_ids, self.max_completion_length
+            prompts.select(firsts), inverse, choose, self.eos_token_ids, self.max_completion_length
         )
         return completions, None
-
-    def _samples_plainly(self) -> bool:
-        return self.repetition_penalty in (None, 1.0) and not self.args.generation_kwargs
 
     def _prompts(self, prompt_ids: list[list[int]], images: Any, fields: Mapping[str, Any]) -> PaddedPrompts:
         width = max(map(len, prompt_ids))
@@ -220,14 +218,14 @@ class SharedGRPOTrainer(_Trainer):  # type: ignore[misc]
             rows = [row for row, is_inert in enumerate(inert) if is_inert == without_gradient]
             if not rows:
                 continue
-            unique = unique_rows([(prompt_keys[row], completion_keys[row]) for row in rows])
-            firsts = [rows[first] for first in unique.firsts]
-            unique_prompts = unique_rows([prompt_keys[row] for row in firsts])
-            selected = prompts.select([firsts[first] for first in unique_prompts.firsts])
+            unique, inverse = unique_rows([(prompt_keys[row], completion_keys[row]) for row in rows])
+            firsts = [rows[first] for first in unique]
+            unique_prompts, prompt_rows = unique_rows([prompt_keys[row] for row in firsts])
+            selected = prompts.select([firsts[first] for first in unique_prompts])
             offset = sum(len(logps) for logps, _ in scores)
             with torch.set_grad_enabled(torch.is_grad_enabled() and not without_gradient):
-                scores.append(self._shared.scores(selected, unique_prompts.inverse, completions[firsts], mask[firsts]))
-            for row, place in zip(rows, unique.inverse, strict=True):
+                scores.append(self._shared.scores(selected, prompt_rows, completions[firsts], mask[firsts]))
+            for row, place in zip(rows, inverse, strict=True):
                 places[row] = offset + place
         at = torch.tensor(places, device=mask.device)
         logps, entropies = (torch.cat(parts)[at] for parts in zip(*scores, strict=True))
@@ -244,9 +242,9 @@ class _DistinctRows:
         return len(self._rows)
 
     def __getitems__(self, places: list[int]) -> list[dict[str, Any]]:
-        unique = unique_rows(places)
-        distinct = self._rows.__getitems__([places[first] for first in unique.firsts])
-        return [dict(distinct[place]) for place in unique.inverse]
+        firsts, inverse = unique_rows(places)
+        distinct = self._rows.__getitems__([places[first] for first in firsts])
+        return [dict(distinct[place]) for place in inverse]
 
 
 class _DistinctPrompts:
@@ -261,23 +259,25 @@ class _DistinctPrompts:
     def __call__(self, images: Any = None, text: Any = None, **options: Any) -> Any:
         if not isinstance(text, list) or images is None or any(len(group or ()) == 0 for group in images):
             return self._processor(images=images, text=text, **options)
-        unique = unique_rows([(prompt, *map(_image_key, group)) for prompt, group in zip(text, images, strict=True)])
-        encoded = self._processor(
-            images=[images[first] for first in unique.firsts], text=[text[first] for first in unique.firsts], **options
+        firsts, inverse = unique_rows(
+            [(prompt, *map(_image_key, group)) for prompt, group in zip(text, images, strict=True)]
         )
-        if not _has_known_images(dict.fromkeys(encoded.keys() - _OF_TOKENS)):
+        encoded = self._processor(
+            images=[images[first] for first in firsts], text=[text[first] for first in firsts], **options
+        )
+        if not _has_known_images(encoded.keys() - _OF_TOKENS):
             return self._processor(images=images, text=text, **options)
-        return repeat_rows(encoded, [len(images[first]) for first in unique.firsts], unique.inverse)
+        return repeat_rows(encoded, [len(images[first]) for first in firsts], inverse)
 
     def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
         if not options.get("return_dict") or not isinstance(conversation[0], list):
             return self._processor.apply_chat_template(conversation, **options)
-        unique = unique_rows([_conversation_key(turns) for turns in conversation])
-        distinct = [conversation[first] for first in unique.firsts]
+        firsts, inverse = unique_rows([_conversation_key(turns) for turns in conversation])
+        distinct = [conversation[first] for first in firsts]
         encoded = self._processor.apply_chat_template(distinct, **options)
-        if not _has_known_images(dict.fromkeys(encoded.keys() - _OF_TOKENS)):
+        if not _has_known_images(encoded.keys() - _OF_TOKENS):
             return self._processor.apply_chat_template(conversation, **options)
-        return repeat_rows(encoded, [len(_images_of(turns)) for turns in distinct], unique.inverse)
+        return repeat_rows(encoded, [len(_images_of(turns)) for turns in distinct], inverse)
 
 
 def _images_of(turns: Any) -> list[Any]:
@@ -290,17 +290,12 @@ def _image_key(image: Any) -> Any:
 
 
 def _conversation_key(turns: Any) -> tuple[Any, ...]:
-    contents = [turn["content"] for turn in turns]
-    keys = [content if isinstance(content, str) else _content_key(content) for content in contents]
-    texts = tuple(zip((turn["role"] for turn in turns), keys, strict=True))
-    return texts, *map(_image_key, _images_of(turns))
+    parts = (turn["content"] if isinstance(turn["content"], list) else [{"text": turn["content"]}] for turn in turns)
+    texts = [tuple((part.get("type"), part.get("text")) for part in content) for content in parts]
+    return *zip((turn["role"] for turn in turns), texts, strict=True), *map(_image_key, _images_of(turns))
 
 
-def _content_key(content: Any) -> tuple[Any, ...]:
-    return tuple((part["type"], part.get("text")) for part in content)
-
-
-def _has_known_images(fields: Mapping[str, Any]) -> bool:
+def _has_known_images(fields: Collection[str]) -> bool:
     """Return whether the fields describe images as Qwen's processors do, or no images."""
     known = {"pixel_values", "image_grid_thw", "mm_token_type_ids", "num_images"}
     return set(fields) <= known and ("pixel_values" in fields) == ("image_grid_thw" in fields)
