@@ -141,7 +141,6 @@ class Substantial(_ThoughtRate):
     pairs: int = Field(default=4, ge=1)
 
     def _value(self, thought: str, question: str, options: tuple[str, ...]) -> float:
-        """Return 1 where a thought has enough words or pairs, else 0."""
         thought = without_announcements(thought)
         count = count_own_words(thought, question, options)
         rephrases = 2 * count >= self.words > count and has_own_pairs(self.pairs, thought, question, options)
@@ -175,7 +174,6 @@ class Prose(_ThoughtRate):
     run_share: float = Field(default=0.35, gt=0, le=1)
 
     def _value(self, thought: str, question: str, options: tuple[str, ...]) -> float:
-        """Return 1 for sentences, else 0."""
         words = [word for word in words_of(thought) if word[0].isalpha()]
         latin = [word for word in words if word[0] < _LATIN_ENDS]
         if 2 * len(latin) <= len(words):  # another script, perhaps with Latin letters and formulas
@@ -218,7 +216,6 @@ class Unguessed(_ThoughtRate):
     words: int = Field(default=12, ge=0)
 
     def _value(self, thought: str, question: str, options: tuple[str, ...]) -> float:
-        """Return 0 where a thought admits a guess, else 1."""
         return float(count_own_words(thought, question, options) >= self.words or not admits_guess(thought))
 
 

@@ -4,7 +4,7 @@ import json
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,7 @@ def check_metric(metric: Metric | PairedMetric, responses: Responses | None = No
     tested = _varied_responses() if responses is None else responses
     rows, apply = _as_function(metric, tested)
     require(bool(rows), f"metric {name!r}: expected responses to try it on, got none")
-    values = _call(name, lambda: apply(rows))
+    values = apply(rows)
     require(
         isinstance(values, Tensor) and values.shape == (len(rows),) and values.is_floating_point(),
         f"metric {name!r}: expected a float tensor of shape ({len(rows)},), got {values!r:.200}",
@@ -104,29 +104,33 @@ def _varied_responses() -> Responses:
     return Responses.of(prompts, responses)
 
 
-def _snapshot(responses: Responses) -> list[object]:
-    def plain(value: object) -> object:
-        return repr(value.tolist()) if isinstance(value, Tensor) else repr(value)
-
-    return [plain(getattr(responses, field.name)) for field in fields(responses) if field.init]
+def _snapshot(responses: Responses) -> list[str]:
+    values = [getattr(responses, field.name) for field in fields(responses) if field.init]
+    return [repr(value.tolist() if isinstance(value, Tensor) else value) for value in values]
 
 
 def _as_function(metric: Metric | PairedMetric, responses: Responses) -> tuple[list[int], _Apply]:
     """Return the rows to which the metric applies, and the metric as a function of rows."""
     every = list(range(len(responses)))
     if isinstance(metric, Metric):
-        return every, lambda rows: _call_unchanged(metric, _narrow(responses, rows))
+        return every, lambda rows: _call(metric, _narrow(responses, rows))
     keys = list(zip(responses.sample_id, responses.draw.tolist(), strict=True))
     base = {keys[row]: row for row in every if responses.condition[row] == "base"}
     paired = [row for row in every if keys[row] in base and responses.condition[row] != "base"]
-    return paired, lambda rows: _call_unchanged(
+    return paired, lambda rows: _call(
         metric, _narrow(responses, [base[keys[row]] for row in rows]), _narrow(responses, rows)
     )
 
 
-def _call_unchanged(metric: Metric | PairedMetric, *sides: Responses) -> Tensor:
+def _call(metric: Metric | PairedMetric, *sides: Responses) -> Tensor:
     before = [_snapshot(side) for side in sides]
-    values: Tensor = metric(*sides)
+    try:
+        values: Tensor = metric(*sides)
+    except Exception as error:
+        raise AssertionError(
+            f"metric {metric.column!r}: expected a value per response, NaN where it is undefined, "
+            f"got {type(error).__name__}: {error}"
+        ) from error
     require(
         [_snapshot(side) for side in sides] == before,
         f"metric {metric.column!r}: expected the responses to stay as they are, got them changed; "
@@ -139,20 +143,7 @@ def _narrow(responses: Responses, rows: Sequence[int]) -> Responses:
     """Return some responses with minimal padding, which varies with the batch."""
     chosen = responses.select(rows)
     width = int(chosen.option_count.max()) if len(rows) else 0
-    parts = {field.name: getattr(chosen, field.name) for field in fields(chosen) if field.init}
-    return Responses(**(parts | {"option_logprobs": chosen.option_logprobs[:, :width]}))
-
-
-def _call(name: str, call: Callable[[], Tensor]) -> Tensor:
-    try:
-        return call()
-    except AssertionError:
-        raise
-    except Exception as error:
-        raise AssertionError(
-            f"metric {name!r}: expected a value per response, NaN where it is undefined, "
-            f"got {type(error).__name__}: {error}"
-        ) from error
+    return replace(chosen, option_logprobs=chosen.option_logprobs[:, :width])
 
 
 def _check_independence(name: str, values: Tensor, rows: Sequence[int], apply: _Apply) -> None:
@@ -162,26 +153,26 @@ def _check_independence(name: str, values: Tensor, rows: Sequence[int], apply: _
         )
 
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0)).tolist()
-    shuffled = _call(name, lambda: apply([rows[place] for place in order]))
+    shuffled = apply([rows[place] for place in order])
     require(
         same(shuffled, values[order]),
         f"metric {name!r}: expected each response to keep its value in another order, got other values",
     )
     half = len(rows) // 3
-    split = torch.cat([_call(name, lambda: apply(rows[:half])), _call(name, lambda: apply(rows[half:]))])
+    split = torch.cat([apply(rows[:half]), apply(rows[half:])])
     require(
         same(split, values),
         f"metric {name!r}: expected the same values whatever responses are scored together, got others in two batches; "
         "a value may depend on its own response alone (padding with -inf included)",
     )
-    alone = torch.cat([_call(name, lambda row=row: apply([row])) for row in rows])  # type: ignore[misc]
+    alone = torch.cat([apply([row]) for row in rows])
     require(
         same(alone, values),
         f"metric {name!r}: expected the same values whatever responses are scored together, got others one by one",
     )
-    again = _call(name, lambda: apply(rows))
+    again = apply(rows)
     require(same(again, values), f"metric {name!r}: expected the same values when asked again, got others")
-    empty = _call(name, lambda: apply([]))
+    empty = apply([])
     require(empty.shape == (0,), f"metric {name!r}: expected shape (0,) for no responses, got {tuple(empty.shape)}")
 
 
@@ -236,9 +227,7 @@ def check_perturbation(perturbation: Perturbation, samples: Sequence[Sample] | N
     name = perturbation.condition
     require(isinstance(name, str) and name.strip() != "", f"{perturbation!r}: expected a condition name, got {name!r}")
     _check_config(perturbation)
-    prompts = [_unperturbed(sample) for sample in varied_samples() if samples is None] + [
-        _unperturbed(sample) for sample in samples or ()
-    ]
+    prompts = [_unperturbed(sample) for sample in (varied_samples() if samples is None else samples)]
     fitting = [prompt for prompt in prompts if _apply(perturbation, prompt) is not None]
     require(
         bool(fitting), f"condition {name!r}: expected it to fit one of the samples at least; pass samples that it fits"

@@ -5,6 +5,7 @@ import math
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -258,9 +259,7 @@ def varied_samples() -> list[Sample]:
     """
     from PIL import Image
 
-    def image(colour: str) -> "Image.Image":
-        return Image.new("RGB", (56, 56), colour)
-
+    image = partial(Image.new, "RGB", (56, 56))
     return [
         Sample(
             id="colour", images=[image("red")], question="Which colour is the cube?", options=["red", "blue"], answer=0
