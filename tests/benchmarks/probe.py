@@ -33,9 +33,9 @@ def main() -> None:
             return model.generate(**inputs, generation_config=config)
 
     def with_probe() -> Any:
-        with captured(model, engine._head) as seen, torch.inference_mode():
+        with captured(model, engine._engine.runner.head) as seen, torch.inference_mode():
             logs = [DecodingLog() for _ in prompts]
-            probe = GenerationProbe(engine._engine._head, seen, engine._engine._letter_tokens, logs)
+            probe = GenerationProbe(engine._engine.runner.head, seen, engine._engine.runner.letter_tokens, logs)
             written = engine._decoding.generate(inputs, prompts, probe)
         kept.append(sum(len(log.entropies) + sum(rows.numel() for rows in log.kept.values()) for log in logs))
         return written

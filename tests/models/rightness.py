@@ -12,7 +12,7 @@ from transformers import GenerationConfig
 
 from vlmrobust import Prompt, Response, Sample, expand
 from vlmrobust.models import HFModel
-from vlmrobust.models.branches import allows_gaps
+from vlmrobust.models.caches import allows_gaps
 from vlmrobust.perturbations import StopThink
 
 __all__ = ["assert_right"]

@@ -13,7 +13,7 @@ import zoo
 from vlmrobust import Prompt, Sample, expand
 from vlmrobust.models import HFModel
 from vlmrobust.models.base import RefusedError, identity_of
-from vlmrobust.models.branches import allows_gaps
+from vlmrobust.models.caches import allows_gaps
 from vlmrobust.perturbations import StopThink
 
 peft = pytest.importorskip("peft")

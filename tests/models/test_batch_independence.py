@@ -11,7 +11,8 @@ import zoo
 
 from vlmrobust import Prompt, Sample, Style, expand
 from vlmrobust.models import HFModel
-from vlmrobust.models.unwrapping import tolerance
+from vlmrobust.models.probe import tolerance
+from vlmrobust.models.self_check import texts_changed_by_batch
 from vlmrobust.perturbations import StopThink
 
 Build = Callable[[str], zoo.Tiny]
@@ -58,12 +59,11 @@ def test_a_text_changed_by_its_batch_is_detected(tiny: Build, samples: list[Samp
     engine = HFModel(model, processor, {"max_new_tokens": 6})
     items = [engine._encoder.render(Prompt.of(sample), {}) for sample in samples[:3]]
     with torch.inference_mode():
-        independence = engine._engine._independence
-        assert independence is not None
+        runner = engine._engine.runner
         [written], _ = engine._engine._plain.write(items[:1], looks=False)
-        assert independence.measured(items[:1], [written]) == (0, 1)
+        assert texts_changed_by_batch(runner, [(items[0], written)]) == (0, 1)
         written.tokens[-1] = (written.tokens[-1] + 1) % 300
-        assert independence.measured(items[:1], [written]) == (1, 1)
+        assert texts_changed_by_batch(runner, [(items[0], written)]) == (1, 1)
 
 
 def test_nothing_is_measured_in_float32(tiny: Build, samples: list[Sample], caplog: pytest.LogCaptureFixture) -> None:

@@ -4,9 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlmrobust import Prompt, Sample
-from vlmrobust.models.batch_planning import Batch, Queue, plan
-from vlmrobust.models.prefix import Family
-from vlmrobust.models.rendered import Rendered
+from vlmrobust.models.batch_planning import Batch, Family, Queue, plan
+from vlmrobust.models.encoding import Rendered
 
 
 def family_of(sample: Sample, rows: int, suffix: int, images: int, first: int, prefix: int) -> Family:

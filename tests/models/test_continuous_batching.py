@@ -14,7 +14,7 @@ from transformers import DynamicCache
 
 from vlmrobust import Prompt, Response, Sample, expand
 from vlmrobust.models import HFModel
-from vlmrobust.models.branches import Branches, joined
+from vlmrobust.models.caches import Branches, joined
 from vlmrobust.models.continuous_batching import ContinuousBatch
 from vlmrobust.perturbations import StopThink
 
@@ -260,7 +260,7 @@ def test_a_cache_that_takes_no_rows_in_still_drops_finished_ones(
     expected = HFModel(made.model, made.processor, options, batch_size=5).respond(prompts)
     assert any(rolling.joined for rolling in seen)
     steps = sum(rolling.row_steps for rolling in seen)
-    monkeypatch.setattr("vlmrobust.models.caches.joined", lambda parts: None)
+    monkeypatch.setattr("vlmrobust.models.caches.joined_rows", lambda parts: None)
     seen.clear()
     engine = HFModel(made.model, made.processor, options, batch_size=5)
     assert_same(engine.respond(prompts), expected)

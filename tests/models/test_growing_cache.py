@@ -15,7 +15,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from vlmrobust import Prompt, Sample
 from vlmrobust.models import HFModel, caches
-from vlmrobust.models.branches import Branches, joined
+from vlmrobust.models.caches import Branches, joined
 from vlmrobust.models.continuous_batching import ContinuousBatch
 from vlmrobust.models.growing_cache import GrowingLayer
 

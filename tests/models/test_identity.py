@@ -194,7 +194,7 @@ def test_prompt_lengths_equal_the_processors():
 def test_the_context_is_that_of_the_config(config, context):
     from types import SimpleNamespace
 
-    from vlmrobust.models.unwrapping import context_of
+    from vlmrobust.models.loading import context_of
 
     text = SimpleNamespace(**config)
     assert context_of(SimpleNamespace(config=SimpleNamespace(get_text_config=lambda: text))) == context

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from vlmrobust import Evaluator, HFModel, Prompt, Response, Responses, Sample, Style, expand, metrics
 from vlmrobust.models import response_building
+from vlmrobust.models.encoding import Rendered, ScoredText
 from vlmrobust.models.option_texts import forced_frame, scored_texts
-from vlmrobust.models.rendered import Rendered, ScoredText
 from vlmrobust.perturbations import AbstainOption, StopThink, WrongCaption
 
 pytestmark = [

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlmrobust.models.packing import Packing, Segment, packed
+from vlmrobust.models.batch_planning import Packing, Segment, packed
 
 
 def partitions(lengths: Sequence[int]) -> list[list[list[int]]]:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from vlmrobust import Prompt, Response, Sample, expand, paper_conditions
 from vlmrobust.models import HFModel
-from vlmrobust.models.branches import allows_gaps
-from vlmrobust.models.prefix import families
-from vlmrobust.models.rendered import Rendered
+from vlmrobust.models.batch_planning import families
+from vlmrobust.models.caches import allows_gaps
+from vlmrobust.models.encoding import Rendered
 from vlmrobust.perturbations import AbstainOption, StopThink, WrongThink
 
 pytestmark = [

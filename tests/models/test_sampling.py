@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vlmrobust import Prompt, Sample
 from vlmrobust.models import HFModel
-from vlmrobust.models.sampling import GumbelNoise, warpers
+from vlmrobust.models.generation import GumbelNoise, warpers
 
 CPU = torch.device("cpu")
 LOGITS = torch.tensor([2.0, 1.0, 0.5, 0.0, -1.0, -torch.inf, 1.5, -2.0])

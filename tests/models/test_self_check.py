@@ -333,8 +333,8 @@ def test_logits_narrower_than_the_head_are_read_in_float32(tiny: Build, samples:
     model.forward = narrower
     engine = HFModel(model, made.processor)
     assert_same(engine.respond(forced(samples)), expected)
-    assert engine._engine._head.exact is True
-    assert engine._engine._head.vocabulary_size() == width
+    assert engine._engine.runner.head.exact is True
+    assert engine._engine.runner.head.vocabulary_size() == width
 
 
 def test_a_model_in_training_mode_is_evaluated_in_eval_mode(tiny: Build, samples: list[Sample]) -> None:

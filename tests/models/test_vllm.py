@@ -17,7 +17,7 @@ import vllm_stand_in
 import vlmrobust as vr
 from vlmrobust import Evaluator, Prompt, Response, Style, VLLMModel, demo
 from vlmrobust.models.base import RefusedError, UnfitError, is_concurrent
-from vlmrobust.models.sampling import sampling_seed
+from vlmrobust.models.generation import sampling_seed
 from vlmrobust.models.vllm import answering
 from vlmrobust.models.vllm.answering import Sampling
 from vlmrobust.models.vllm.starting import ErrorLog

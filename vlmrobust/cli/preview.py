@@ -120,7 +120,7 @@ class ExistingRun:
         is_checkpoint = options.get("engine") == "transformers"
         if not self.options or not is_same or not is_checkpoint or not self._weights_are_unchanged(options):
             return load
-        from ..models.identity import DeferredModel
+        from ..models.base import DeferredModel
         from ..models.loading import load_processor
         from ..prompting import SpecialTokens
 

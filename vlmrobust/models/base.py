@@ -1,17 +1,19 @@
-"""Define the interface of models for the evaluator."""
+"""Define the interface of models for the evaluator, and load the model of a resumed run only when it is needed."""
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeGuard, TypeVar, runtime_checkable
 
 from ..prompting import SpecialTokens
+from ..secrecy import error_text
 from ..types import Prompt, Response, Style
 
 __all__ = [
     "ConcurrentModel",
+    "DeferredModel",
     "Model",
     "RefusedError",
     "UnfitError",
@@ -181,3 +183,79 @@ def special_tokens_of(model: Model) -> SpecialTokens | None:
     """Return the special tokens that a model makes inert in prompts; None = unknown."""
     found = getattr(model, "special_tokens", None)
     return found if isinstance(found, SpecialTokens) else None
+
+
+class DeferredModel:
+    """The model of a resumed run, loaded on the first prompt; its identity comes from the run.
+
+    A run with no prompts left therefore loads no weights.
+
+    Args:
+        load: loads the model.
+        identity: the run's.
+        special_tokens: finds the special tokens without weights; if it fails, the model is loaded.
+        check: raises if the loaded model's identity is not the run's.
+
+    Example:
+        >>> from vlmrobust.testing import FakeModel
+        >>> model = DeferredModel(FakeModel, {"class": "FakeModel"}, lambda: None, lambda identity: None)
+        >>> model.identity()
+        {'class': 'FakeModel'}
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Model],
+        identity: Mapping[str, Any],
+        special_tokens: Callable[[], SpecialTokens | None],
+        check: Callable[[Mapping[str, Any]], None],
+    ) -> None:
+        self._load, self._identity, self._find, self._check = load, dict(identity), special_tokens, check
+        self._model: Model | None = None
+        self._expected: tuple[int, Style] | None = None
+
+    def identity(self, beside: Path | None = None) -> dict[str, Any]:
+        """Return the run's identity."""
+        return dict(self._identity)
+
+    @property
+    def special_tokens(self) -> SpecialTokens | None:
+        """The special tokens that the model makes inert in prompts."""
+        try:
+            return self._find()
+        except (OSError, ValueError):  # the checkpoint has no processor
+            return special_tokens_of(self._loaded())
+
+    def expect(self, prompts: int, style: Style) -> None:
+        """Pass the announcement on, once the model is loaded."""
+        self._expected = prompts, style
+        if self._model is not None:
+            expect(self._model, prompts, style)
+
+    def work(self) -> Mapping[str, Any]:
+        """Return the model's work; empty if it was not loaded."""
+        return {} if self._model is None else work_of(self._model)
+
+    def respond(self, prompts: Sequence[Prompt]) -> list[Response]:
+        """Load the model if necessary, and answer prompts.
+
+        Raises:
+            RefusedError: the model cannot be loaded, or is not the run's.
+        """
+        return self._loaded().respond(prompts)
+
+    def _loaded(self) -> Model:
+        if self._model is None:
+            try:
+                model = self._load()
+                self._check(identity_of(model))
+            except RefusedError:
+                raise
+            except (ValueError, LookupError, OSError, ImportError) as error:
+                raise RefusedError(str(error)) from error  # affects every prompt
+            except RuntimeError as error:
+                raise RefusedError(error_text(error)) from error
+            self._model = model
+            if self._expected is not None:
+                expect(model, *self._expected)
+        return self._model

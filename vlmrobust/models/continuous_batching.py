@@ -13,40 +13,80 @@ Letter queries: if a letter of a finished text may continue as a word (`look_ahe
 step, with that token in the letter's place.
 """
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import caches
-from .branches import Branches, Forward, joined
-from .generation import DecodedText, Decoding
+from .caches import Branches, allows_gaps, bound, joined
+from .encoding import Rendered
+from .generation import GumbelNoise
 from .letter_tokens import Member
 from .look_ahead import Look, LookAhead
-from .plain_engine import PrefilledPrompts, Stepping
-from .probe import DecodingLog, Head, captured, note
-from .rendered import Rendered
-from .response_building import Draft, TextReader
-from .sampling import GumbelNoise
+from .plain_engine import ModelRunner, PrefilledPrompts
+from .probe import DecodingLog, note
+from .response_building import PendingResponse, TextReader
 
-__all__ = ["ContinuousBatch", "FinishedText"]
+__all__ = ["ContinuousBatch", "Stepping"]
 
 
-@dataclass(frozen=True, slots=True)
-class FinishedText:
-    """A finished text.
+class Stepping:
+    """Tests once whether texts can be decoded step by step from a cache, and rows of several caches be combined.
+
+    Args:
+        runner: runs the model.
+        ahead: compares a cache with the model's own `generate`.
 
     Attributes:
-        position: the position of its prompt among all prompts.
-        written: the decoded text.
-        draft: the same, read.
+        works: whether a step from the cache agrees with `generate`; None = not compared yet.
+        joins: whether it also does from a cache combined from two.
+        takes_uneven: whether prompts of different lengths can be decoded from one cache: combined, or with gaps.
     """
 
-    position: int
-    written: DecodedText
-    draft: Draft
+    def __init__(self, runner: ModelRunner, ahead: LookAhead) -> None:
+        self.works: bool | None = None if runner.decoding.is_token_by_token else False
+        self.joins = False
+        self.takes_uneven = False
+        self._config = runner.config
+        self._ahead = ahead
+        self._token = int(runner.letter_tokens.int().argmax())  # any token, to append to the compared prompt
+        # Chunked attention depends on a token's column.
+        self._by_column = "chunked_attention" in (getattr(self._config, "layer_types", None) or [])
+
+    def fits(self, item: Rendered) -> bool:
+        """Return whether texts can be decoded step by step; decided for the model by the first prompt."""
+        if self._ahead.works is False:
+            return False
+        if self.works is None:
+            self.works = self._compared(item)
+        return self.works
+
+    def _compared(self, item: Rendered) -> bool:
+        branches = self._ahead.prefilled(item)
+        if branches is None:
+            return False
+        one = torch.zeros(1, dtype=torch.int64, device=branches.mask.device)
+        token = torch.full((1, 1), self._token, device=one.device)
+
+        def alone() -> Tensor:
+            return self._ahead.after(branches.selected(one), token)
+
+        def beside_a_longer_one() -> Tensor:
+            longer, same = branches.selected(one), branches.selected(one)
+            self._ahead.after(longer, token)
+            both = joined([longer, same])
+            if both is None:
+                raise NotImplementedError("its cache takes no rows in")
+            return self._ahead.after(both, token.expand(2, 1))[1:]
+
+        self.joins = not self._by_column and self._ahead.difference(item, self._token, beside_a_longer_one) is None
+        self.takes_uneven = self.joins or allows_gaps(self._config, sys.maxsize)
+        reason = None if self.joins else self._ahead.difference(item, self._token, alone)
+        if self._ahead.works is None:
+            self._ahead.believe(reason)
+        return reason is None
 
 
 @dataclass(slots=True)
@@ -87,10 +127,7 @@ class ContinuousBatch:
     """Decodes texts by continuous batching.
 
     Args:
-        model: a Hugging Face model.
-        head: its LM head.
-        decoding: how texts are decoded.
-        letter_tokens: `(V,)` bool, tokens that read as an option letter.
+        runner: runs the model.
         texts: reads decoded texts.
         ahead: looks past letters.
         stepping: whether rows of several caches can be combined.
@@ -102,28 +139,15 @@ class ContinuousBatch:
         dropped: row-steps saved by texts that finished before the longest of those that joined with them.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        head: Head,
-        decoding: Decoding,
-        letter_tokens: Tensor,
-        texts: TextReader,
-        ahead: LookAhead,
-        stepping: Stepping,
-    ) -> None:
+    def __init__(self, runner: ModelRunner, texts: TextReader, ahead: LookAhead, stepping: Stepping) -> None:
         self.row_steps = 0
         self.joined = 0
         self.ended = 0
         self.dropped = 0
-        self._model = model
-        self._head = head
-        self._decoding = decoding
-        self._letter_tokens = letter_tokens
+        self._runner = runner
         self._texts = texts
         self._ahead = ahead
         self._stepping = stepping
-        self._forward = Forward(model)
         self._groups: list[_Group] = []  # the first runs, the others wait
         self._most = 0
 
@@ -154,11 +178,11 @@ class ContinuousBatch:
             self._groups[: len(running)] = [together]
             self.joined += sum(len(group.rows) for group in new) if running else 0
         for group in self._groups:
-            caches.bound(group.branches.cache, self.longest)
+            bound(group.branches.cache, self.longest)
         self._most = max(self._most, self.rows)
 
     def _group(self, prefilled: PrefilledPrompts, longest: int, cohort: "_Cohort") -> "_Group":
-        noise = self._decoding.noise([item.prompt for item in prefilled.items.values()], prefilled.logits.device)
+        noise = self._runner.decoding.noise([item.prompt for item in prefilled.items.values()], prefilled.logits.device)
         rows = [
             _Row(position, item, longest, cohort, noise[index] if noise else None)
             for index, (position, item) in enumerate(prefilled.items.items())
@@ -176,45 +200,44 @@ class ContinuousBatch:
         hidden, logits = torch.cat([group.hidden for group in groups]), torch.cat([group.logits for group in groups])
         return _Group([row for group in groups for row in group.rows], branches, hidden, logits)
 
-    def step(self) -> list[FinishedText]:
-        """Decode one more token of every running text, and return the texts that it finished."""
-        group = self._groups[0]
+    def step(self) -> list[tuple[int, PendingResponse]]:
+        """Decode one more token of every running text; return position and text of the prompts that it finished."""
+        group, decoding = self._groups[0], self._runner.decoding
         noise = [row.noise for row in group.rows if row.noise is not None]
         logits = group.logits[:, -1]
-        tokens = self._decoding.choose(logits, noise)
+        tokens = decoding.choose(logits, noise)
         logs = [row.log for row in group.rows]
-        note(logs, tokens, group.hidden[:, -1], logits, self._head, self._letter_tokens)
-        ended = [place for place, log in enumerate(logs) if self._decoding.ended(log)]
+        note(logs, tokens, group.hidden[:, -1], logits, self._runner.head, self._runner.letter_tokens)
+        ended = [place for place, log in enumerate(logs) if decoding.ended(log)]
         if not ended:
             group.hidden, group.logits = self._through(group.branches, tokens[:, None])
             return []
-        texts = [self._decoding.written(logs[place]) for place in ended]
-        drafts = self._texts.drafts([group.rows[place].item for place in ended], texts)
+        texts = [decoding.written(logs[place]) for place in ended]
+        pending = self._texts.pending([group.rows[place].item for place in ended], texts)
         going = _compacted(len(group.rows), ended)
-        self._advance(group, tokens, going, dict(zip(ended, drafts, strict=True)))
-        left = [
-            FinishedText(group.rows[place].position, written, draft)
-            for place, written, draft in zip(ended, texts, drafts, strict=True)
-        ]
+        self._advance(group, tokens, going, dict(zip(ended, pending, strict=True)))
+        left = [(group.rows[place].position, one) for place, one in zip(ended, pending, strict=True)]
         self.ended += len(ended)
         self.dropped += sum(group.rows[place].cohort.finish(len(logs[place].tokens) - 1) for place in ended)
         group.rows = [group.rows[place] for place in going]
         if not group.rows:
             self._groups.pop(0)
-        for draft in drafts:
-            if draft.look is not None:
-                self._ahead.look_with_new_cache(draft.look)  # letters to which the cache could not be rewound
+        for one in pending:
+            if one.look is not None:
+                self._ahead.look_with_new_cache(one.look)  # letters to which the cache could not be rewound
         return left
 
-    def _advance(self, group: _Group, tokens: Tensor, going: Sequence[int], drafts: dict[int, Draft]) -> None:
+    def _advance(
+        self, group: _Group, tokens: Tensor, going: Sequence[int], pending: Mapping[int, PendingResponse]
+    ) -> None:
         """Remove finished rows and run the others, together with letter queries of the finished ones."""
         queries = [
-            (place, draft.look, member)
-            for place, draft in drafts.items()
-            if draft.look is not None
-            for member in self._ahead.near(draft.look, group.branches)
+            (place, one.look, member)
+            for place, one in pending.items()
+            if one.look is not None
+            for member in self._ahead.near(one.look, group.branches)
         ]
-        room = max(1, self._most - (self.rows - len(drafts)))
+        room = max(1, self._most - (self.rows - len(pending)))
         while len(queries) > room:
             self._look(group.branches.selected(self._places(group, [], queries[:room])), queries[:room])
             queries = queries[room:]
@@ -231,7 +254,7 @@ class ContinuousBatch:
         hidden, logits = self._through(group.branches, new)
         group.hidden, group.logits = hidden[: len(going)], logits[: len(going)]
         if queries:
-            after = self._head.rows_at_once(hidden[len(going) :, 0], logits[len(going) :, 0])
+            after = self._runner.head.rows_at_once(hidden[len(going) :, 0], logits[len(going) :, 0])
             self._note(queries, after)
             group.branches.select(torch.arange(len(going), device=new.device))
 
@@ -240,17 +263,15 @@ class ContinuousBatch:
         branches.rewind(self._backs(branches, 0, queries))
         tokens = branches.mask.new_tensor([[member.token] for _, _, member in queries])
         hidden, logits = self._through(branches, tokens)
-        self._note(queries, self._head.rows_at_once(hidden[:, 0], logits[:, 0]))
+        self._note(queries, self._runner.head.rows_at_once(hidden[:, 0], logits[:, 0]))
 
     def _note(self, queries: "Sequence[_LetterQuery]", after: Tensor) -> None:
         self._ahead.steps += len(queries)
         self._ahead.note([(look, member) for _, look, member in queries], after)
 
     def _through(self, branches: Branches, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        with captured(self._model, self._head) as seen:
-            self._forward(branches, tokens, torch.ones_like(tokens))
         self.row_steps += len(tokens)
-        return seen.last(1)
+        return self._runner.append(branches, tokens)
 
     @staticmethod
     def _places(group: _Group, going: Sequence[int], queries: "Sequence[_LetterQuery]") -> Tensor:

@@ -2,28 +2,24 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from ..types import Response
 from .base import WorkCounts
-from .batch_independence import Independence, is_half
-from .batch_planning import Batch, Queue, plan
-from .branches import CachedPrompts
-from .continuous_batching import ContinuousBatch
-from .encoding import Encoder, EncodingError
-from .generation import DecodedText, Decoding
-from .letter_tokens import LetterVocabulary, Members, letter_logprobs
+from .batch_planning import Batch, Family, Queue, families, plan
+from .caches import CachedPrompts
+from .continuous_batching import ContinuousBatch, Stepping
+from .encoding import EncodingError, Rendered, ScoredText
+from .generation import DecodedText
+from .letter_tokens import ForcedPrefix, Members
 from .look_ahead import LookAhead
-from .plain_engine import PlainEngine, PrefilledPrompts, Stepping
-from .prefix import Family, SharedEngine, families
-from .probe import Head
-from .rendered import Rendered
+from .plain_engine import ModelRunner, PlainEngine, PrefilledPrompts
+from .prefix import SharedEngine
+from .probe import compute_dtypes
 from .response_building import TextReader
-from .self_check import SelfCheck
-from .unwrapping import tolerance
+from .self_check import SelfCheck, texts_changed_by_batch
 
 __all__ = ["BatchEngine", "Outcome"]
 
@@ -32,74 +28,34 @@ logger = logging.getLogger(__name__)
 Outcome = Response | list[float]
 
 
-class _Reader(Protocol):
-    """Reads a letter after a prompt, or the prompt's own last tokens."""
-
-    @property
-    def places(self) -> int:
-        """The number of positions at the end of the prompt to read."""
-
-    @property
-    def used(self) -> int:
-        """The number of these, from the first, whose logits are needed."""
-
-    def read(self, logits: Tensor) -> Members | list[float]:
-        """Return the value read from these `(used, V)` float32 logits: for letters, the tokens that may read as one."""
-
-
 class BatchEngine:
     """Reads and decodes prompts in batches of limited size.
 
     Args:
-        model: a Hugging Face model.
-        encoder: renders and encodes its prompts.
-        head: its LM head.
-        decoding: how texts are decoded.
-        vocabulary: the letters' tokens.
+        runner: runs the model.
         batch_size: see `HFModel`.
         batch_tokens: see `HFModel`.
         share_prefixes: see `HFModel`.
 
     Attributes:
+        runner: as given.
         work: counts of work computed and saved so far; replace it to reset the counts.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        encoder: Encoder,
-        head: Head,
-        decoding: Decoding,
-        vocabulary: LetterVocabulary,
-        *,
-        batch_size: int | None,
-        batch_tokens: int,
-        share_prefixes: bool,
-    ) -> None:
-        self.encoder = encoder
+    def __init__(self, runner: ModelRunner, *, batch_size: int | None, batch_tokens: int, share_prefixes: bool) -> None:
+        self.runner = runner
         self.work = WorkCounts()
-        self._model = model
-        self._head = head
-        self._decoding = decoding
-        self._vocabulary = vocabulary
         self._batch_size = batch_size
         self._batch_tokens = batch_tokens
         self._shares = None if share_prefixes else False
         self._alone = False
-        self._ahead = LookAhead(model, encoder, head, decoding, vocabulary)
-        self._independence: Independence | None = Independence(model, head, decoding, self._ahead)
-        self._texts = TextReader(encoder.tokenizer, vocabulary, head, self._ahead)
-        self._letter_tokens = vocabulary.reads_as_letter(head.vocabulary_size()).to(model.device)
-        self._plain = PlainEngine(model, encoder, head, decoding, self._letter_tokens)
-        self._shared = SharedEngine(model, encoder, head, decoding, self._plain)
-        any_letter = int(self._letter_tokens.int().argmax())
-        self._stepping = Stepping(model, decoding, self._ahead, any_letter)
+        self._ahead = LookAhead(runner)
+        self._texts = TextReader(runner, self._ahead)
+        self._plain = PlainEngine(runner)
+        self._shared = SharedEngine(runner, self._plain)
+        self._stepping = Stepping(runner, self._ahead)
+        self._measured = False
         self._held = 0, 0
-
-    @property
-    def tolerance(self) -> float:
-        """How far log-probabilities (nats) that should be equal may differ."""
-        return tolerance(self._model)
 
     def check(self) -> None:
         """Test the model on a few prompts; if batches change its results, prompts are run one by one.
@@ -107,10 +63,9 @@ class BatchEngine:
         Raises:
             UnfitError: the model cannot answer, or would be read wrongly.
         """
-        check = SelfCheck(self._model, self.encoder, self._head, self._decoding, self._vocabulary, self._plain)
-        if reason := check.run():
+        if reason := SelfCheck(self.runner, self._plain).run():
             self._alone = True
-            logger.warning("%s takes prompts one by one: %s", type(self._model).__name__, reason)
+            logger.warning("%s takes prompts one by one: %s", type(self.runner.model).__name__, reason)
 
     def run(self, items: Mapping[int, Rendered], *, rows_per_prompt: int = 1) -> dict[int, Outcome]:
         """Read forced answers and decode the others; halve the batches when memory runs out.
@@ -147,58 +102,46 @@ class BatchEngine:
                 queues = self._plan(left, rows_per_prompt)
         return outcomes
 
-    def _reader(self, item: Rendered) -> _Reader:
-        return item.scored or self._vocabulary.forced_prefix(item.text)
+    def _reader(self, item: Rendered) -> ScoredText | ForcedPrefix:
+        return item.scored or self.runner.vocabulary.forced_prefix(item.text)
 
     def _plan(self, items: Mapping[int, Rendered], rows_per_prompt: int) -> list[Queue]:
         """Group prompts into families, and queue these."""
-        tokens = {position: self.encoder.tokens(item.text) for position, item in items.items()}
+        encoder, decoding = self.runner.encoder, self.runner.decoding
+        tokens = {position: encoder.tokens(item.text) for position, item in items.items()}
         readers = [self._reader(item) for item in items.values() if item.forced is not None]
         max_rows = 1 if self._alone else None if self._batch_size is None else self._batch_size * rows_per_prompt
 
         def length(family: Family) -> int:
-            new = 0 if all(item.forced is not None for item in family.items) else self._decoding.config.max_new_tokens
-            images = self.encoder.image_length(family.items[0].images)
+            new = 0 if all(item.forced is not None for item in family.items) else decoding.config.max_new_tokens
+            images = encoder.image_length(family.items[0].images)
             return family.prefix + max(map(len, family.suffixes)) + images + new
 
-        alone = families(items, tokens, shares=False)
-        is_apart = any(item.scored is not None and item.scored.answer for item in items.values())
-        if (
-            self._alone
-            or self._shares is False
-            or not self._decoding.is_token_by_token
-            or not self.encoder.image_tokens
-            or is_apart
-        ):
-            return plan(alone, length, max_tokens=self._batch_tokens, max_rows=max_rows)
+        shares = (
+            not self._alone
+            and self._shares is not False
+            and decoding.is_token_by_token
+            and bool(encoder.image_tokens)
+            and not any(item.scored is not None and item.scored.answer for item in items.values())
+        )
         places = max((reader.places for reader in readers), default=1)
-        shared = families(items, tokens, image_tokens=self.encoder.image_tokens, places=places)
-        return plan(shared, length, max_tokens=self._batch_tokens, max_rows=max_rows)
+        found = families(items, tokens, image_tokens=encoder.image_tokens, places=places, shares=shares)
+        return plan(found, length, max_tokens=self._batch_tokens, max_rows=max_rows)
 
     def _may_share(self, family: Family) -> bool:
         """Return whether a family's prefix is computed once; decided for the model by the first family."""
         if not family.prefix:
             return False
         if self._shares is None:
-            reason = self._shared.refusal(
-                family, lambda rows: letter_logprobs(self._head.logits(rows), self._vocabulary.families)
-            )
+            reason = self._shared.refusal(family)
             self._shares = reason is None
             if reason is not None:
-                logger.warning("%s takes the plain path: %s", type(self._model).__name__, reason)
+                logger.warning("%s takes the plain path: %s", type(self.runner.model).__name__, reason)
         return self._shares
 
     def _answers(self, queue: Queue) -> Iterator[tuple[int, Outcome]]:
         """Answer the prompts of a queue, yielding position and outcome of each as soon as it is known."""
-        running = ContinuousBatch(
-            self._model,
-            self._head,
-            self._decoding,
-            self._letter_tokens,
-            self._texts,
-            self._ahead,
-            self._stepping,
-        )
+        running = ContinuousBatch(self.runner, self._texts, self._ahead, self._stepping)
         most = 0
         ended: list[tuple[Rendered, DecodedText]] = []
         while True:
@@ -210,18 +153,14 @@ class BatchEngine:
                 yield from self._run_batch(batch, running)
             if not running.rows:
                 break
-            for row in running.step():
-                ended.append((row.draft.item, row.written))
-                yield row.position, self._texts.response(row.draft)
-        self._count(running)
-        if len(ended) > 1:
-            self._measure(ended)
-
-    def _count(self, running: ContinuousBatch) -> None:
+            for position, pending in running.step():
+                ended.append((pending.item, pending.written))
+                yield position, self._texts.response(pending)
         self.work.row_steps += running.row_steps
         self.work.dropped_row_steps += running.dropped
         self.work.texts += running.ended
         self.work.refilled_texts += running.joined
+        self._measure(ended)
 
     def _run_batch(self, batch: Batch, running: ContinuousBatch) -> Iterator[tuple[int, Outcome]]:
         """Run prompts through the model: yield the outcomes that are read, and queue the others for decoding."""
@@ -272,27 +211,28 @@ class BatchEngine:
         responses: list[Outcome] = [*self._texts.responses(items, texts, branches)]
         self.work.row_steps += len(texts) * (max(text.steps for text in texts) - 1)
         self.work.texts += len(texts)
-        if len(items) > 1:
-            self._measure(list(zip(items, texts, strict=True)))
+        self._measure(list(zip(items, texts, strict=True)))
         return responses
 
     def _measure(self, ended: Sequence[tuple[Rendered, DecodedText]]) -> None:
         """Log once how many texts of a batch depend on the other prompts in it, in half precision."""
+        decoding = self.runner.decoding
         if (
-            self._independence is None
-            or self._decoding.options.get("do_sample")
-            or not self._decoding.is_token_by_token
-            or not is_half(self._model)
+            self._measured
+            or len(ended) < 2
+            or decoding.options.get("do_sample")
+            or not decoding.is_token_by_token
+            or compute_dtypes(self.runner.model).isdisjoint((torch.bfloat16, torch.float16))
         ):
             return
-        items, texts = zip(*ended, strict=True)
-        measured, self._independence = self._independence.measured(items, texts), None
+        self._measured = True
+        measured = texts_changed_by_batch(self.runner, ended)
         if measured is not None:
             logger.log(
                 logging.WARNING if measured[0] else logging.INFO,
                 "%s in half precision: %d of the first %d texts would differ if decoded alone instead of in their "
                 "batch; in float32, or with batch_size=1, texts do not depend on other prompts",
-                type(self._model).__name__,
+                type(self.runner.model).__name__,
                 *measured,
             )
 
@@ -300,7 +240,7 @@ class BatchEngine:
         """Return what is read at the last positions of prompts; with a cache, letters are looked past."""
         readers = [self._reader(item) for item in items.values()]
         used = [row[-reader.places :][: reader.used] for reader, row in zip(readers, rows, strict=True)]
-        read = [reader.read(logits) for reader, logits in zip(readers, self._head.logits_of(used), strict=True)]
+        read = [reader.read(logits) for reader, logits in zip(readers, self.runner.head.logits_of(used), strict=True)]
         members = {place: found for place, found in enumerate(read) if isinstance(found, Members)}
         letters = self._ahead.letters(self._ahead.begin(members, list(items.values())), reached)
         outcomes = [letters[place] if isinstance(found, Members) else found for place, found in enumerate(read)]

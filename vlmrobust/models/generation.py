@@ -1,4 +1,4 @@
-"""Decode texts with the user's options, which are checked first, since `generate` ignores unknown ones."""
+"""Decode texts with the user's options; noise keyed by prompt and seed makes sampled texts independent of the batch."""
 
 import copy
 import difflib
@@ -14,16 +14,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..seeding import integer_key
 from ..types import Prompt
 from .probe import DecodingLog, GenerationProbe
 from .processing import FAULTS
-from .sampling import SAMPLING_OPTIONS, GumbelNoise, warpers
 
-__all__ = ["DecodedText", "Decoding", "check_options", "config_of", "greedy_at_zero"]
-
+__all__ = [
+    "SAMPLING_OPTIONS",
+    "DecodedText",
+    "Decoding",
+    "GumbelNoise",
+    "check_options",
+    "config_of",
+    "greedy_at_zero",
+    "sampling_seed",
+    "warpers",
+]
 
 logger = logging.getLogger(__name__)
 
+SAMPLING_OPTIONS = ("do_sample", "temperature", "top_k", "top_p", "min_p", "seed")
 # Options that decode several texts of a prompt at once, or run the model other than once per token.
 _ONE = ("num_beams", "num_beam_groups", "num_return_sequences")
 _NONE = (
@@ -44,9 +54,60 @@ _NONE = (
 _WARPERS = ("top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
 _INSTEAD = {"max_length": "max_new_tokens", "min_length": "min_new_tokens"}
 _OF_BEAMS = ("early_stopping", "length_penalty", "low_memory")
+_KEPT_FROM_CHECKPOINT = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 
 
-def _is_whole(value: Any, least: int) -> bool:
+def sampling_seed(seed: int, key: tuple[str, str, int], bits: int = 63) -> int:
+    """Return the seed of one text, from the run's seed and (sample id, condition, draw)."""
+    return integer_key(seed, "sampling", *key) % (1 << bits)
+
+
+class GumbelNoise:
+    """A logits processor that adds Gumbel noise, so that the argmax is a sample (the Gumbel-max trick).
+
+    If `g_v = −log(−log u_v)` with u uniform, then `argmax(z_v + g_v)` is distributed as `softmax(z)`.
+
+    Each row has its own generator, seeded by (seed, sample, condition, draw), and draws from it once per step.
+
+    Args:
+        keys: one (sample id, condition, draw) per row of the batch.
+        seed: the run's seed for sampling.
+        device: the logits' device.
+    """
+
+    def __init__(self, keys: Sequence[tuple[str, str, int]], seed: int, device: torch.device) -> None:
+        self._generators = [torch.Generator(device).manual_seed(sampling_seed(seed, key)) for key in keys]
+
+    def __call__(self, input_ids: Tensor | None, scores: Tensor) -> Tensor:
+        """Return `(B, V)` scores with noise added; -inf stays -inf."""
+        noise = torch.stack(
+            [
+                torch.empty(scores.shape[-1], device=scores.device).exponential_(generator=generator)
+                for generator in self._generators
+            ]
+        )
+        return scores - noise.clamp_(min=torch.finfo(torch.float32).tiny).log_()
+
+
+def warpers(options: Mapping[str, Any]) -> list[Any]:
+    """Return Hugging Face's logits warpers for the given sampling options, in the order of `generate`."""
+    from transformers.generation import logits_process
+
+    temperature, top_k = options.get("temperature"), options.get("top_k")
+    top_p, min_p = options.get("top_p"), options.get("min_p")
+    made: list[Any] = []
+    if temperature is not None and temperature != 1.0:
+        made.append(logits_process.TemperatureLogitsWarper(float(temperature)))
+    if top_k:
+        made.append(logits_process.TopKLogitsWarper(int(top_k)))
+    if top_p is not None and top_p < 1.0:
+        made.append(logits_process.TopPLogitsWarper(float(top_p)))
+    if min_p:
+        made.append(logits_process.MinPLogitsWarper(float(min_p)))
+    return made
+
+
+def _is_whole(value: Any, least: int = 0) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
@@ -54,31 +115,29 @@ def _is_number(value: Any, least: float = 0.0, most: float = math.inf) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and least <= float(value) <= most
 
 
-def _is_tokens(value: Any) -> bool:
-    several = isinstance(value, list | tuple) and bool(value)
-    return all(_is_whole(token, 0) for token in (value if several else [value]))
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
 
 
-def _is_strings(value: Any) -> bool:
-    several = isinstance(value, list | tuple) and bool(value)
-    return all(isinstance(text, str) and text != "" for text in (value if several else [value]))
+def _is_each(value: Any, check: Callable[[Any], bool]) -> bool:
+    return all(map(check, value if isinstance(value, list | tuple) and value else [value]))
 
 
 # Options whose values are checked here; `generate` itself checks the others.
 _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "do_sample": (lambda value: isinstance(value, bool), "True or False"),
-    "eos_token_id": (_is_tokens, "a token's number, or a list of them"),
+    "eos_token_id": (lambda value: _is_each(value, _is_whole), "a token's number, or a list of them"),
     "max_new_tokens": (lambda value: _is_whole(value, 1), "a whole number of at least 1"),
     "max_time": (_is_number, "a number of seconds"),
-    "min_new_tokens": (lambda value: _is_whole(value, 0), "a whole number of at least 0"),
+    "min_new_tokens": (_is_whole, "a whole number of at least 0"),
     "min_p": (lambda value: _is_number(value, most=1.0), "a number from 0 to 1"),
-    "no_repeat_ngram_size": (lambda value: _is_whole(value, 0), "a whole number of at least 0"),
-    "pad_token_id": (lambda value: _is_whole(value, 0), "a token's number"),
+    "no_repeat_ngram_size": (_is_whole, "a whole number of at least 0"),
+    "pad_token_id": (_is_whole, "a token's number"),
     "repetition_penalty": (lambda value: _is_number(value) and value > 0, "a number above 0"),
     "seed": (lambda value: isinstance(value, Integral) and not isinstance(value, bool), "a whole number"),
-    "stop_strings": (_is_strings, "a text, or a list of texts"),
+    "stop_strings": (lambda value: _is_each(value, _is_text), "a text, or a list of texts"),
     "temperature": (_is_number, "a number of at least 0"),
-    "top_k": (lambda value: _is_whole(value, 0), "a whole number of at least 0"),
+    "top_k": (_is_whole, "a whole number of at least 0"),
     "top_p": (lambda value: _is_number(value, most=1.0), "a number from 0 to 1"),
 }
 
@@ -168,9 +227,6 @@ def _refusal(name: str, value: Any) -> str | None:
     if name in _KINDS and not _KINDS[name][0](value):
         return f"expected {_KINDS[name][1]}"
     return None
-
-
-_KEPT_FROM_CHECKPOINT = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 
 
 class Decoding:

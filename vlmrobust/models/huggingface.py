@@ -14,11 +14,12 @@ from .. import styles
 from ..prompting import SpecialTokens, thought_note
 from ..types import Prompt, Response, Style
 from .base import WorkCounts
-from .encoding import Encoder
+from .encoding import Encoder, Rendered
 from .engine import BatchEngine
 from .generation import Decoding
 from .identity import (
     Weights,
+    adapters,
     config_settings,
     processor_settings,
     template_digest,
@@ -27,12 +28,11 @@ from .identity import (
     weights_files,
 )
 from .letter_tokens import LetterVocabulary
-from .loading import load
+from .loading import check_decoder_only, context_of, evaluating, load, running_model
 from .option_texts import Frame, OptionReader, forced_frame, own_frame
-from .probe import Head
-from .rendered import Rendered
+from .plain_engine import ModelRunner
+from .probe import Head, autocast_dtype
 from .response_building import closed, forced_text, read_response
-from .unwrapping import adapters, autocast_name, check_decoder_only, context_of, evaluating, running_model
 
 __all__ = ["HFModel"]
 
@@ -110,15 +110,10 @@ class HFModel:
         if self_check:
             self._encoder.check_inputs(type(self._running).__name__)
         self._decoding = Decoding(self._running, self._encoder.tokenizer, generation or {})
+        head, vocabulary = Head(self._running), LetterVocabulary(self._encoder.tokenizer)
+        runner = ModelRunner(self._running, self._encoder, head, self._decoding, vocabulary)
         self._engine = BatchEngine(
-            self._running,
-            self._encoder,
-            Head(self._running),
-            self._decoding,
-            LetterVocabulary(self._encoder.tokenizer),
-            batch_size=batch_size,
-            batch_tokens=batch_tokens,
-            share_prefixes=share_prefixes,
+            runner, batch_size=batch_size, batch_tokens=batch_tokens, share_prefixes=share_prefixes
         )
         self._options = OptionReader(self._engine, sorted(self._decoding.stop_tokens))
         self._context = context_of(self._running)
@@ -208,7 +203,7 @@ class HFModel:
             beside: run directory in which to cache the digest of all weights while their files' sizes and times are
                 unchanged; hashing many gigabytes takes a while.
         """
-        few = weights_digest(self._running)
+        few, autocast = weights_digest(self._running), autocast_dtype(self._running)
         identity = {
             "class": f"{type(self).__module__}.{type(self).__qualname__}",
             "name": str(self.model.config._name_or_path),
@@ -221,14 +216,14 @@ class HFModel:
             "processor_options": self._processor_options,
             "tokenizer": tokenizer_digest(self._encoder.tokenizer),
             "chat_template": template_digest(self.processor),
-            "dtype": str(self._running.dtype).removeprefix("torch."),
+            "dtype": _name(self._running.dtype),
             "generation": {"do_sample": False} | self._decoding.options,
             "force_answer": self.force_answer,
         }
         optional = {
             "adapters": adapters(self._running),
             "template": self._encoder.arguments,
-            "autocast": autocast_name(self._running),
+            "autocast": autocast and _name(autocast),
         }
         return identity | {name: value for name, value in optional.items() if value}
 
@@ -338,6 +333,10 @@ def _is_fast(model: Any) -> bool:
     if device == "cpu":
         return sum(int(parameter.numel()) for parameter in model.parameters()) < _FEW_PARAMETERS
     return device != "meta"  # whose weights are loaded later
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _own_device() -> str:

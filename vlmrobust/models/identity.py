@@ -1,4 +1,4 @@
-"""Compute what determines a Hugging Face model's responses, as JSON values; defer loading a model.
+"""Compute what determines a Hugging Face model's responses, as JSON values.
 
 Settings are compared, not files: a checkpoint may move, and newer libraries write other fields that have no effect.
 """
@@ -15,15 +15,11 @@ import torch
 from torch import Tensor
 
 from ..jsonl import write_atomically
-from ..prompting import SpecialTokens
-from ..secrecy import error_text
-from ..types import Prompt, Response, Style
-from .base import Model, RefusedError, expect, identity_of, special_tokens_of, work_of
 
 __all__ = [
-    "DeferredModel",
     "WeightFiles",
     "Weights",
+    "adapters",
     "config_settings",
     "processor_settings",
     "template_digest",
@@ -45,6 +41,7 @@ _WITHOUT_EFFECT = frozenset(
         "chunk_size_feed_forward",
     }
 )
+_ADAPTER_WITHOUT_EFFECT = ("inference_mode", "peft_version", "auto_mapping", "task_type")
 # Text that tokenizers tokenise differently: cases, digits, spaces, scripts, tags.
 _PROBE = (
     "The quick brown fox isn't 12,345.67 km away; Wo liegt Köln? 問題:どれ? На каком? 🙂\n\n  <answer>B</answer> "
@@ -72,7 +69,7 @@ class Weights:
 
     def __init__(self, model: Any, files: Sequence[Path] = ()) -> None:
         self._model = model
-        self._files = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+        self._files = _sizes_and_times(files)
         self._as_loaded = self._changes()
         self._cached: tuple[Any, str] | None = None
 
@@ -89,9 +86,7 @@ class Weights:
             return self._cached[1]
         as_loaded = bool(self._files) and changes is not None and changes == self._as_loaded
         about = {"files": self._files, "few": few, "dtypes": self._dtypes()} if as_loaded else None
-        digest = _read(folder, about) or _digest(self._model)
-        if folder is not None and about is not None:
-            write_atomically(folder / _CACHE_FILE, json.dumps({**about, "digest": digest}, indent=2) + "\n")
+        digest = _cached(folder, about, lambda: _digest(self._model))
         self._cached = state, digest
         return digest
 
@@ -135,31 +130,38 @@ class WeightFiles:
         Args:
             folder: run directory in which to cache it.
         """
-        about = {"files": [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in self._paths]}
+        about = {"files": _sizes_and_times(self._paths)}
         if self._cached is not None and self._cached[0] == about:
             return self._cached[1]
-        digest = _read(folder, about)
-        if digest is None:
-            whole = hashlib.sha256()
-            for file in self._paths:
-                with file.open("rb") as opened:
-                    whole.update(f"{file.name}:{hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
-            digest = whole.hexdigest()
-        if folder is not None:
-            write_atomically(folder / _CACHE_FILE, json.dumps({**about, "digest": digest}, indent=2) + "\n")
+        digest = _cached(folder, about, self._whole)
         self._cached = about, digest
         return digest
 
+    def _whole(self) -> str:
+        whole = hashlib.sha256()
+        for file in self._paths:
+            with file.open("rb") as opened:
+                whole.update(f"{file.name}:{hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+        return whole.hexdigest()
 
-def _read(folder: Path | None, about: Mapping[str, Any] | None) -> str | None:
-    """Return the digest cached in a run, if it is of the same files."""
-    if folder is None or about is None or not (folder / _CACHE_FILE).is_file():
-        return None
+
+def _sizes_and_times(files: Sequence[Path]) -> list[list[str | int]]:
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+
+
+def _cached(folder: Path | None, about: Mapping[str, Any] | None, compute: Callable[[], str]) -> str:
+    """Return the digest cached in a run, if it is of the same files; else compute it, and cache it."""
+    if folder is None or about is None:
+        return compute()
+    digest = None
     try:
         found = json.loads((folder / _CACHE_FILE).read_text(encoding="utf-8"))
-        return str(found["digest"]) if {name: found[name] for name in about} == about else None
-    except (KeyError, TypeError, ValueError):  # not valid: compute it again
-        return None
+        digest = str(found["digest"]) if {name: found[name] for name in about} == about else None
+    except (FileNotFoundError, KeyError, TypeError, ValueError):  # none, or not valid
+        pass
+    digest = digest or compute()
+    write_atomically(folder / _CACHE_FILE, json.dumps({**about, "digest": digest}, indent=2) + "\n")
+    return digest
 
 
 def _tensors(model: Any) -> Iterator[tuple[str, Tensor]]:
@@ -220,19 +222,24 @@ def processor_settings(processor: Any) -> dict[str, Any]:
         for name, value in vars(processor).items()
         if isinstance(value, bool | int | float | str) and name not in ("chat_template", "name_or_path")
     }
-    plain: dict[str, Any] = json.loads(json.dumps({**_relevant(own), **_relevant(parts)}, default=str, sort_keys=True))
-    return plain
+
+    def is_relevant(name: str, value: Any) -> bool:  # set, public, and no class name, which newer libraries change
+        return value is not None and not name.startswith("_") and not name.endswith(("_type", "_class"))
+
+    return _plain(_filtered(own | parts, is_relevant))
 
 
-def _relevant(value: Any) -> Any:
-    """Leave out unset and private fields, and class names, which newer libraries change."""
+def _filtered(value: Any, keeps: Callable[[str, Any], bool]) -> Any:
+    """Return nested settings without those that are not to be kept."""
     if not isinstance(value, Mapping):
         return value
-    return {
-        str(name): _relevant(part)
-        for name, part in value.items()
-        if part is not None and not str(name).startswith("_") and not str(name).endswith(("_type", "_class"))
-    }
+    return {str(name): _filtered(part, keeps) for name, part in value.items() if keeps(str(name), part)}
+
+
+def _plain(settings: Mapping[str, Any], default: Callable[[Any], Any] = str) -> dict[str, Any]:
+    """Return settings as JSON values."""
+    plain: dict[str, Any] = json.loads(json.dumps(settings, default=default, sort_keys=True))
+    return plain
 
 
 def config_settings(config: Any) -> dict[str, Any]:
@@ -240,17 +247,11 @@ def config_settings(config: Any) -> dict[str, Any]:
 
     The dtype is recorded separately; settings of speed or output format are left out.
     """
-    return dict(_with_effect(json.loads(json.dumps(config.to_dict(), default=str, sort_keys=True))))
 
+    def has_effect(name: str, value: Any) -> bool:
+        return name not in _WITHOUT_EFFECT and not name.startswith(("_", "output_"))
 
-def _with_effect(value: Any) -> Any:
-    if not isinstance(value, Mapping):
-        return value
-    return {
-        name: _with_effect(part)
-        for name, part in value.items()
-        if name not in _WITHOUT_EFFECT and not name.startswith(("_", "output_"))
-    }
+    return dict(_filtered(_plain(config.to_dict()), has_effect))
 
 
 def template_digest(processor: Any) -> str:
@@ -275,82 +276,27 @@ def _short(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-class DeferredModel:
-    """The model of a resumed run, loaded on the first prompt; its identity comes from the run.
-
-    A run with no prompts left therefore loads no weights.
+def adapters(model: Any) -> dict[str, Any]:
+    """Return the state of a running model's adapters, as JSON values; empty = none.
 
     Args:
-        load: loads the model.
-        identity: the run's.
-        special_tokens: finds the special tokens without weights; if it fails, the model is loaded.
-        check: raises if the loaded model's identity is not the run's.
-
-    Example:
-        >>> from vlmrobust.testing import FakeModel
-        >>> model = DeferredModel(FakeModel, {"class": "FakeModel"}, lambda: None, lambda identity: None)
-        >>> model.identity(), model.is_loaded
-        ({'class': 'FakeModel'}, False)
+        model: the result of `loading.running_model`.
     """
-
-    def __init__(
-        self,
-        load: Callable[[], Model],
-        identity: Mapping[str, Any],
-        special_tokens: Callable[[], SpecialTokens | None],
-        check: Callable[[Mapping[str, Any]], None],
-    ) -> None:
-        self._load, self._identity, self._find, self._check = load, dict(identity), special_tokens, check
-        self._model: Model | None = None
-        self._expected: tuple[int, Style] | None = None
-
-    @property
-    def is_loaded(self) -> bool:
-        """Whether the model has been loaded."""
-        return self._model is not None
-
-    def identity(self, beside: Path | None = None) -> dict[str, Any]:
-        """Return the run's identity."""
-        return dict(self._identity)
-
-    @property
-    def special_tokens(self) -> SpecialTokens | None:
-        """The special tokens that the model makes inert in prompts."""
-        try:
-            return self._find()
-        except (OSError, ValueError):  # the checkpoint has no processor
-            return special_tokens_of(self._loaded())
-
-    def expect(self, prompts: int, style: Style) -> None:
-        """Pass the announcement on, once the model is loaded."""
-        self._expected = prompts, style
-        if self._model is not None:
-            expect(self._model, prompts, style)
-
-    def work(self) -> Mapping[str, Any]:
-        """Return the model's work; empty if it was not loaded."""
-        return {} if self._model is None else work_of(self._model)
-
-    def respond(self, prompts: Sequence[Prompt]) -> list[Response]:
-        """Load the model if necessary, and answer prompts.
-
-        Raises:
-            RefusedError: the model cannot be loaded, or is not the run's.
-        """
-        return self._loaded().respond(prompts)
-
-    def _loaded(self) -> Model:
-        if self._model is None:
-            try:
-                model = self._load()
-                self._check(identity_of(model))
-            except RefusedError:
-                raise
-            except (ValueError, LookupError, OSError, ImportError) as error:
-                raise RefusedError(str(error)) from error  # affects every prompt
-            except RuntimeError as error:
-                raise RefusedError(error_text(error)) from error
-            self._model = model
-            if self._expected is not None:
-                expect(model, *self._expected)
-        return self._model
+    layers = [layer for layer in model.modules() if hasattr(layer, "merged_adapters")]
+    if not layers:
+        return {}
+    scaling: dict[str, set[float]] = {}
+    for layer in layers:
+        for name, factor in dict(getattr(layer, "scaling", {})).items():
+            scaling.setdefault(name, set()).add(round(float(factor), 6))
+    found = {
+        "active": sorted({name for layer in layers for name in layer.active_adapters}),
+        "merged": sorted({name for layer in layers for name in layer.merged_adapters}),
+        "disabled": any(layer.disable_adapters for layer in layers),
+        "scaling": {name: sorted(factors) for name, factors in sorted(scaling.items())},
+        "configs": {
+            name: {key: value for key, value in config.to_dict().items() if key not in _ADAPTER_WITHOUT_EFFECT}
+            for name, config in sorted(getattr(model, "peft_config", {}).items())
+        },
+    }
+    return _plain(found, lambda value: sorted(map(str, value)) if isinstance(value, set | frozenset) else str(value))

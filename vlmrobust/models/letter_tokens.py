@@ -32,7 +32,9 @@ __all__ = [
     "LetterVocabulary",
     "Member",
     "Members",
+    "common_length",
     "forced_letter_logprobs",
+    "largest_difference",
     "letter_logprobs",
     "letter_of",
 ]
@@ -243,11 +245,7 @@ class LetterVocabulary:
         shared = len(alone)
         for letter in MARKS:
             for space in ("", " "):
-                continued = self._encode(tail + space + letter)
-                same = next(
-                    (i for i, (a, b) in enumerate(zip(alone, continued, strict=False)) if a != b), len(continued)
-                )
-                shared = min(shared, same)
+                shared = min(shared, common_length(alone, self._encode(tail + space + letter)))
         tokens = tuple(alone[shared:])
         rests = ["".join(self._texts[token] for token in tokens[place:]) for place in range(len(tokens) + 1)]
         tables = [self._tables(rest) if rest else (self.families, self.either) for rest in rests]
@@ -267,6 +265,12 @@ class LetterVocabulary:
                 if mark in MARKS:
                     capitals[row].append(token)
         return _padded(capitals), _family(both)
+
+
+def common_length(tokens: Sequence[int], others: Sequence[int]) -> int:
+    """Return the length of the common prefix of two sequences."""
+    pairs = zip(tokens, others, strict=False)
+    return next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(tokens), len(others)))
 
 
 def _family(both: Sequence[Sequence[tuple[int, str, str]]]) -> LetterFamily:
@@ -356,6 +360,11 @@ def letter_logprobs(logits: Tensor, families: Tensor) -> Tensor:
     families = families.to(logits.device)
     members = logits[:, families.clamp(min=0)].masked_fill(families < 0, -torch.inf)
     return members.logsumexp(-1) - logits.logsumexp(-1, keepdim=True)
+
+
+def largest_difference(letters: Tensor, others: Tensor) -> float:
+    """Return the largest difference (nats) of log-probabilities of letters, those without tokens left out."""
+    return float((letters - others).abs().nan_to_num(0.0).max())
 
 
 def forced_letter_logprobs(logits: Tensor, prefix: ForcedPrefix) -> Tensor:

@@ -1,4 +1,4 @@
-"""Load checkpoints from the hub or a folder: models, and adapters with their base models."""
+"""Load checkpoints, with adapters and their base models, and find the model that runs inside a wrapper."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -6,11 +6,127 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from ..naming import check_device, check_dtype
-from .unwrapping import check_adapter
+from .base import UnfitError
 
-__all__ = ["SHARED", "adapter_config", "check_name", "has_processor", "load", "load_processor", "named"]
+__all__ = [
+    "SHARED",
+    "adapter_config",
+    "check_adapter",
+    "check_decoder_only",
+    "check_name",
+    "context_of",
+    "evaluating",
+    "has_processor",
+    "load",
+    "load_processor",
+    "named",
+    "running_model",
+]
+
+
+# Both select weights in the wrapper's own forward pass, which `generate` does not call.
+_WRAPPER_ONLY = ("POLY", "XLORA")
+
+
+def running_model(model: Any) -> Any:
+    """Return the model whose forward pass `generate` calls, and on which hooks must be placed.
+
+    `PeftModel.generate` calls the base model with the adapter in it, a compiled model's calls the original, and that of
+    a model that also speaks (Qwen-Omni) calls the part for text.
+
+    Raises:
+        UnfitError: the model cannot be evaluated; the message has the reason.
+    """
+    if hasattr(model, "_orig_mod"):  # torch.compile
+        return running_model(model._orig_mod)
+    if any(kind.__module__.partition(".")[0] == "peft" for kind in type(model).__mro__):
+        for name in _active(model):
+            check_adapter(name, model.peft_config[name])
+        if hasattr(model, "get_base_model"):
+            return running_model(model.get_base_model())
+        inner = dict(model.named_children())  # PeftMixedModel, or a tuner
+        return running_model(inner["base_model" if "base_model" in inner else "model"])
+    if isinstance(model, nn.Module) and type(model).forward is nn.Module.forward:
+        parts = [part for part in model.children() if hasattr(part, "generate") and hasattr(part, "get_decoder")]
+        if not parts:
+            raise UnfitError(
+                f"expected a model with a forward pass, got {type(model).__name__}, which has none, nor a part with one"
+            )
+        return running_model(parts[0])
+    return model
+
+
+def check_decoder_only(model: Any) -> None:
+    """Refuse an encoder–decoder model.
+
+    Raises:
+        UnfitError: it is an encoder–decoder.
+    """
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise UnfitError(
+            f"expected a decoder-only model, got {type(model).__name__}, an encoder–decoder: its output does not "
+            "continue its prompt, so a thought cannot be prefilled"
+        )
+
+
+def context_of(model: Any) -> int | None:
+    """Return the context length of a running model in tokens; None = its config does not say."""
+    config = model.config.get_text_config()
+    context = getattr(config, "max_position_embeddings", None)
+    if not isinstance(context, int) or context < 1:
+        return None
+    scaling = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    original, factor = scaling.get("original_max_position_embeddings"), scaling.get("factor")
+    # Some configs have the original context length of scaled positions, but not the new one.
+    scaled = int(original * factor) if original and factor else 0
+    return max(context, scaled)
+
+
+def check_adapter(name: str, config: Any) -> None:
+    """Refuse an adapter that acts only in the wrapper.
+
+    Args:
+        name: the adapter's name.
+        config: its PEFT config.
+
+    Raises:
+        UnfitError: `generate`, or the model's own forward pass, would ignore it.
+    """
+    kind = str(getattr(config.peft_type, "value", config.peft_type))
+    if getattr(config, "is_prompt_learning", False):
+        why = "whose prefix `generate` ignores for models with images"
+    elif kind in _WRAPPER_ONLY:
+        why = "which acts only in the wrapper's forward pass, which `generate` does not call"
+    elif getattr(config, "alora_invocation_tokens", None):
+        kind, why = "activated LoRA", "which acts from certain tokens on that only the wrapper finds"
+    else:
+        return
+    raise UnfitError(
+        f"expected an adapter that acts inside the model's layers, such as LoRA, got {kind} (adapter {name!r}), {why}"
+    )
+
+
+def _active(model: Any) -> list[str]:
+    names = getattr(model, "active_adapters", None) or []
+    names = names() if callable(names) else names
+    return [names] if isinstance(names, str) else list(names)
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Switch dropout and the like off, and restore every module's mode afterwards."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
 
 SHARED = ("trust_remote_code", "revision", "token")
 """Options that are also passed to the processor."""

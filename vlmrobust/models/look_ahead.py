@@ -12,20 +12,17 @@ Letters that cannot be looked past count as they are: capitals in full, small le
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..prompting import letter_columns
-from .branches import Branches, CachedPrompts, Forward, allows_gaps, seen_positions
-from .encoding import Encoder
-from .generation import Decoding
-from .letter_tokens import Ending, LetterVocabulary, Member, Members, letter_logprobs
-from .probe import Head, captured
+from .caches import Branches, CachedPrompts, allows_gaps
+from .encoding import Rendered
+from .letter_tokens import Ending, Member, Members, largest_difference
+from .plain_engine import ModelRunner
+from .probe import captured
 from .processing import FAULTS
-from .rendered import Rendered
-from .unwrapping import tolerance
 
 __all__ = ["DecodedLetter", "Look", "LookAhead"]
 
@@ -86,28 +83,17 @@ class LookAhead:
     past.
 
     Args:
-        model: a Hugging Face model.
-        encoder: encodes its prompts.
-        head: its LM head.
-        decoding: how texts are decoded.
-        vocabulary: the letters' tokens.
+        runner: runs the model.
 
     Attributes:
         works: whether the comparison agreed; None = not compared yet.
         steps: number of tokens run for this.
     """
 
-    def __init__(
-        self, model: Any, encoder: Encoder, head: Head, decoding: Decoding, vocabulary: LetterVocabulary
-    ) -> None:
+    def __init__(self, runner: ModelRunner) -> None:
         self.works: bool | None = None
         self.steps = 0
-        self._model = model
-        self._encoder = encoder
-        self._head = head
-        self._decoding = decoding
-        self._vocabulary = vocabulary
-        self._forward = Forward(model)
+        self._runner = runner
 
     def letters(self, looks: Sequence[Look], reached: CachedPrompts | None) -> dict[int, list[float]]:
         """Look past the open members, and return the log-probabilities (nats) of all letters and digits, by prompt.
@@ -165,7 +151,7 @@ class LookAhead:
 
     def near(self, look: Look, branches: Branches) -> list[Member]:
         """Return the members that can be looked past from a row of a cache that ends with a token, not with padding."""
-        if allows_gaps(self._model.config.get_text_config(), branches.mask.shape[1] + 1):
+        if allows_gaps(self._runner.config, branches.mask.shape[1] + 1):
             return list(look.open)
         return [member for member in look.open if member.back == 0]
 
@@ -188,10 +174,8 @@ class LookAhead:
 
     def after(self, branches: Branches, tokens: Tensor) -> Tensor:
         """Append `(N, L)` tokens to branches, and return the next step's `(N, …)` rows for `Head.logits`."""
-        with captured(self._model, self._head) as seen:
-            self._forward(branches, tokens, torch.ones_like(tokens))
-        hidden, logits = seen.last(1)
-        return self._head.rows_at_once(hidden[:, 0], logits[:, 0])
+        hidden, logits = self._runner.append(branches, tokens)
+        return self._runner.head.rows_at_once(hidden[:, 0], logits[:, 0])
 
     def _likely(self, members: Members, item: Rendered) -> list[Member]:
         return members.likely(letter_columns(item.prompt.style.letters[: len(item.prompt.options)]))
@@ -199,7 +183,7 @@ class LookAhead:
     def _within_reach(self, queries: list[Query], reached: CachedPrompts) -> list[Query]:
         """Leave out queries that would need a gap in a cache that allows none."""
         mask = reached.branches.mask
-        if allows_gaps(self._model.config.get_text_config(), mask.shape[1] + 1):
+        if allows_gaps(self._runner.config, mask.shape[1] + 1):
             return queries
         whole = mask[reached.rows, -1].bool().tolist()
         return [(look, member) for look, member in queries if member.back == 0 and whole[look.place]]
@@ -222,28 +206,19 @@ class LookAhead:
 
     def prefilled(self, item: Rendered) -> Branches | None:
         """Return a cache with one prompt; None = `generate` returns no cache."""
-        inputs = self._inputs(item)
-        with seen_positions(self._model) as positions, self._decoding.prefilling() as config:
-            output = self._model.generate(**inputs, generation_config=config)
-        if not positions or getattr(output, self._forward.cache_name, None) is None:
-            return None
-        return self._forward.branches(output, inputs, positions[0])
-
-    def _inputs(self, item: Rendered) -> dict[str, Any]:
-        encoded = self._encoder.encode([item.text], [item.images])
-        return self._encoder.to_device(encoded, self._model.device, self._model.dtype)
+        return self._runner.prefill(self._runner.inputs([item]))[2]
 
     def _ended(self, rows: Tensor, endings: Sequence[Ending]) -> list[float]:
         found: list[float] = []
-        for part in rows.split(self._head.row_chunk()):
-            logits = self._head.logits(part).log_softmax(-1)
+        for part in rows.split(self._runner.head.row_chunk()):
+            logits = self._runner.head.logits(part).log_softmax(-1)
             for row in logits:
                 mask = self._mask(endings[len(found)], row)
                 found.append(min(float(row.masked_fill(~mask, -torch.inf).logsumexp(-1)), 0.0))
         return found
 
     def _mask(self, ending: Ending, row: Tensor) -> Tensor:
-        mask = self._vocabulary.ending(ending)
+        mask = self._runner.vocabulary.ending(ending)
         # Logits beyond the vocabulary are padding: tokens without text.
         mask = torch.cat([mask, mask.new_ones(max(0, len(row) - len(mask)))])[: len(row)]
         return mask.to(row.device)
@@ -261,7 +236,7 @@ class LookAhead:
         if reason is not None:
             logger.warning(
                 "%s: letters are not looked past, %s; letters that begin a word count as letters",
-                type(self._model).__name__,
+                type(self._runner.model).__name__,
                 reason,
             )
 
@@ -280,23 +255,22 @@ class LookAhead:
             raise
         except FAULTS as error:
             return f"{type(error).__name__}: {error}"
-        letters = [letter_logprobs(self._head.logits(one), self._vocabulary.families) for one in (rows, expected)]
-        difference = float((letters[0] - letters[1]).abs().nan_to_num(0.0).max())
-        if difference <= tolerance(self._model):
+        difference = largest_difference(self._runner.letters(rows), self._runner.letters(expected))
+        if difference <= self._runner.tolerance:
             return None
         return f"letter log-probabilities after one differ by {difference:.2g} between its cache and its own `generate`"
 
     def _generated(self, item: Rendered, token: int) -> Tensor:
         """Return the row for `Head.logits` of the step after a prompt and a token, from the model's own `generate`."""
-        inputs = self._inputs(item)
+        runner, inputs = self._runner, self._runner.inputs([item])
 
         def forced(_: Tensor, scores: Tensor) -> Tensor:
             only = torch.full_like(scores, -torch.inf)
             only[:, token] = 0.0
             return only
 
-        with captured(self._model, self._head) as seen, self._decoding.prefilling() as config:
+        with captured(runner.model, runner.head) as seen, runner.decoding.prefilling() as config:
             config.max_new_tokens, config.eos_token_id = 2, None  # the token may be a stop token
-            self._model.generate(**inputs, generation_config=config, logits_processor=[forced])
+            runner.model.generate(**inputs, generation_config=config, logits_processor=[forced])
         hidden, logits = seen.last(1)
-        return self._head.rows_at_once(hidden[:, 0], logits[:, 0])
+        return self._runner.head.rows_at_once(hidden[:, 0], logits[:, 0])

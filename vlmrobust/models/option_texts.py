@@ -24,10 +24,9 @@ from dataclasses import dataclass, replace
 
 from ..types import Prompt, Readout, Response
 from ..types.response import parse_turn
-from .encoding import Encoder
+from .encoding import Encoder, Rendered, ScoredText
 from .engine import BatchEngine
-from .letter_tokens import TAIL
-from .rendered import Rendered, ScoredText
+from .letter_tokens import TAIL, common_length
 from .response_building import not_finite
 
 __all__ = ["Frame", "OptionReader", "forced_frame", "option_response", "own_frame", "scored_texts"]
@@ -86,7 +85,7 @@ class OptionReader:
         rows: list[Rendered] = []
         places: dict[int, range] = {}
         scored = {
-            position: scored_texts(self._engine.encoder, item, frame, self._stop_tokens)
+            position: scored_texts(self._engine.runner.encoder, item, frame, self._stop_tokens)
             for position, (item, frame) in framed.items()
         }
         for position, (item, frame) in framed.items():
@@ -112,7 +111,7 @@ class OptionReader:
         logprobs, normalisers = zip(*values, strict=True)
         if any(map(math.isnan, logprobs)):
             return Response.failed(prompt, not_finite(prompt, "log-probabilities of the options' texts"))
-        if max(normalisers) - min(normalisers) > self._engine.tolerance:
+        if max(normalisers) - min(normalisers) > self._engine.runner.tolerance:
             return Response.failed(
                 prompt,
                 f"sample {prompt.sample.id!r}, condition {prompt.condition!r}: expected logits before the options that "
@@ -135,10 +134,10 @@ def scored_texts(encoder: Encoder, item: Rendered, frame: Frame, stop_tokens: Se
     tail = "" if apart else (item.turns + frame.before)[-TAIL:]
     answers = [option + frame.after for option in item.prompt.options]
     cut = [tokens(tail + answer) for answer in answers]
-    shared = min(_common(tokens(tail), one) for one in cut)
+    shared = min(common_length(tokens(tail), one) for one in cut)
     found = []
     for option, answer, one in zip(item.prompt.options, answers, cut, strict=True):
-        closing = len(one) - _common(tokens(tail + option), one)
+        closing = len(one) - common_length(tokens(tail + option), one)
         rest = int(closing > 1 and one[-1] not in encoder.added_tokens)
         text = ScoredText(
             tokens=tuple(one[shared : len(one) - rest]),
@@ -178,9 +177,3 @@ def option_response(item: Rendered, frame: Frame, logprobs: Sequence[float], cou
     )
     answer = prompt.order[likeliest]  # a parser could misread an option such as "B or C"
     return response.replace(answer=answer, status="abstained" if answer is None else "answered")
-
-
-def _common(tokens: Sequence[int], others: Sequence[int]) -> int:
-    """Return the length of the common prefix of two sequences."""
-    pairs = zip(tokens, others, strict=False)
-    return next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(tokens), len(others)))

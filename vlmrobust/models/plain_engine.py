@@ -1,10 +1,9 @@
-"""Run whole prompts in padded batches through the model's own forward pass.
+"""Run prompts, and tokens after them, through a model; read whole prompts in padded batches.
 
-This plain path works for every architecture that Hugging Face's `generate` supports. Faster paths are compared with it.
+The plain path works for every architecture that Hugging Face's `generate` supports. Faster paths are compared with it.
 """
 
 import inspect
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,74 +11,104 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from .branches import Branches, CachedPrompts, Forward, allows_gaps, joined, seen_positions
-from .encoding import Encoder, EncodingError
+from .caches import Branches, CachedPrompts, Forward, seen_positions
+from .encoding import Encoder, EncodingError, Rendered
 from .generation import DecodedText, Decoding
-from .look_ahead import LookAhead
-from .probe import DecodingLog, GenerationProbe, Head, captured
-from .rendered import Rendered
+from .letter_tokens import LetterVocabulary, letter_logprobs
+from .probe import DecodingLog, GenerationProbe, Head, captured, tolerance
 
-__all__ = ["PlainEngine", "PrefilledPrompts", "Reading", "Stepping", "T", "last_rows"]
+__all__ = ["ModelRunner", "PlainEngine", "PrefilledPrompts", "Reading", "T", "last_rows"]
 
 
-class Stepping:
-    """Tests once whether texts can be decoded step by step from a cache, and rows of several caches be combined.
+class ModelRunner:
+    """Runs prompts, and tokens after them, through a model.
 
     Args:
         model: a Hugging Face model.
+        encoder: renders and encodes its prompts.
+        head: its LM head.
         decoding: how texts are decoded.
-        ahead: compares a cache with the model's own `generate`.
-        token: any token, which is appended to the compared prompt.
+        vocabulary: the letters' tokens.
 
     Attributes:
-        works: whether a step from the cache agrees with `generate`; None = not compared yet.
-        joins: whether it also does from a cache combined from two.
-        takes_uneven: whether prompts of different lengths can be decoded from one cache: combined, or with gaps.
+        letter_tokens: `(V,)` bool, tokens that read as an option letter.
+        forward: appends tokens to caches.
     """
 
-    def __init__(self, model: Any, decoding: Decoding, ahead: LookAhead, token: int) -> None:
-        self.works: bool | None = None if decoding.is_token_by_token else False
-        self.joins = False
-        self.takes_uneven = False
-        self._config = model.config.get_text_config()
-        self._ahead = ahead
-        self._token = token
-        # Chunked attention depends on a token's column.
-        kinds = getattr(self._config, "layer_types", None) or []
-        self._by_column = "chunked_attention" in kinds
+    def __init__(
+        self, model: Any, encoder: Encoder, head: Head, decoding: Decoding, vocabulary: LetterVocabulary
+    ) -> None:
+        self.model = model
+        self.encoder = encoder
+        self.head = head
+        self.decoding = decoding
+        self.vocabulary = vocabulary
+        self.letter_tokens = vocabulary.reads_as_letter(head.vocabulary_size()).to(model.device)
+        self.forward = Forward(model)
 
-    def fits(self, item: Rendered) -> bool:
-        """Return whether texts can be decoded step by step; decided for the model by the first prompt."""
-        if self._ahead.works is False:
-            return False
-        if self.works is None:
-            self.works = self._compared(item)
-        return self.works
+    @property
+    def config(self) -> Any:
+        """The language model's config."""
+        return self.model.config.get_text_config()
 
-    def _compared(self, item: Rendered) -> bool:
-        branches = self._ahead.prefilled(item)
-        if branches is None:
-            return False
-        one = torch.zeros(1, dtype=torch.int64, device=branches.mask.device)
-        token = torch.full((1, 1), self._token, device=one.device)
+    @property
+    def tolerance(self) -> float:
+        """How far log-probabilities (nats) that should be equal may differ."""
+        return tolerance(self.model)
 
-        def alone() -> Tensor:
-            return self._ahead.after(branches.selected(one), token)
+    def letters(self, rows: Tensor) -> Tensor:
+        """Return the letters' log-probabilities (nats) from rows for `Head.logits`."""
+        return letter_logprobs(self.head.logits(rows), self.vocabulary.families)
 
-        def beside_a_longer_one() -> Tensor:
-            longer, same = branches.selected(one), branches.selected(one)
-            self._ahead.after(longer, token)
-            both = joined([longer, same])
-            if both is None:
-                raise NotImplementedError("its cache takes no rows in")
-            return self._ahead.after(both, token.expand(2, 1))[1:]
+    def inputs(self, items: Sequence[Rendered]) -> dict[str, Any]:
+        """Return the model's inputs for a batch of prompts with equally many images."""
+        answers = ["" if item.scored is None else item.scored.answer for item in items]
+        encoded = self.encoder.encode([item.text for item in items], [item.images for item in items], answers)
+        return self.encoder.to_device(encoded, self.model.device, self.model.dtype)
 
-        self.joins = not self._by_column and self._ahead.difference(item, self._token, beside_a_longer_one) is None
-        self.takes_uneven = self.joins or allows_gaps(self._config, sys.maxsize)
-        reason = None if self.joins else self._ahead.difference(item, self._token, alone)
-        if self._ahead.works is None:
-            self._ahead.believe(reason)
-        return reason is None
+    def prefill(
+        self, inputs: Mapping[str, Any], places: int = 1, **arguments: Any
+    ) -> tuple[Tensor, Tensor, Branches | None]:
+        """Run prompts through `generate`, which prepares each architecture's positions, masks and kind of cache.
+
+        Args:
+            inputs: the model's inputs.
+            places: number of positions at the end of a prompt to return.
+            **arguments: further arguments for `generate`.
+
+        Returns:
+            The LM head's inputs `(B, places, D)`, the logits `(B, places, V)`, and the cache; None = `generate` returns
+            no cache to continue from.
+        """
+        with (
+            captured(self.model, self.head) as seen,
+            seen_positions(self.model) as positions,
+            self.decoding.prefilling() as config,
+        ):
+            output = self.model.generate(**inputs, **arguments, generation_config=config)
+        return *seen.last(places), self.forward.branches(output, inputs, positions)
+
+    def append(
+        self,
+        branches: Branches,
+        tokens: Tensor,
+        mask: Tensor | None = None,
+        *,
+        places: int = 1,
+        wanted: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Append `(B, L)` tokens to branches; return the LM head's inputs `(B, places, D)` and the logits.
+
+        Args:
+            branches: the branches to extend.
+            tokens: the tokens to append.
+            mask: 1 where there is a token; None = everywhere.
+            places: number of positions to return.
+            wanted: `(B, places)`, these positions; None = the last.
+        """
+        with captured(self.model, self.head, wanted) as seen:
+            self.forward(branches, tokens, torch.ones_like(tokens) if mask is None else mask)
+        return seen.last(places)
 
 
 T = TypeVar("T")
@@ -113,25 +142,16 @@ class PlainEngine:
     """Reads and decodes padded batches.
 
     Args:
-        model: a Hugging Face model.
-        encoder: renders and encodes its prompts.
-        head: its LM head.
-        decoding: how texts are decoded.
-        letter_tokens: `(V,)` bool, tokens that read as an option letter.
+        runner: runs the model.
 
     Attributes:
         tokens: number of prompt tokens computed so far, without padding.
     """
 
-    def __init__(self, model: Any, encoder: Encoder, head: Head, decoding: Decoding, letter_tokens: Tensor) -> None:
+    def __init__(self, runner: ModelRunner) -> None:
         self.tokens = 0
-        self._model = model
-        self._encoder = encoder
-        self._head = head
-        self._decoding = decoding
-        self._letter_tokens = letter_tokens
-        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
-        self._forward = Forward(model)
+        self._runner = runner
+        self._keeps_logits = "logits_to_keep" in inspect.signature(runner.model.forward).parameters
 
     def read(self, items: Mapping[int, Rendered], places: int, reading: Reading[T], *, looks: bool) -> dict[int, T]:
         """Read the letters, or the texts, of prompts.
@@ -142,8 +162,26 @@ class PlainEngine:
             reading: makes the result.
             looks: whether to keep a cache for looking ahead.
         """
-        cached = looks and all(item.scored is None for item in items.values())
-        return (self._read_cached if cached else self._read)(items, places, reading)
+        runner = self._runner
+        inputs = self._inputs(list(items.values()))
+        keep = {"logits_to_keep": places} if self._keeps_logits else {}
+        branches = None
+        if looks and all(item.scored is None for item in items.values()):
+            hidden, logits, branches = runner.prefill(inputs, places, **keep)
+        else:
+            for item, tokens in zip(items.values(), inputs["input_ids"].tolist(), strict=True):
+                if item.scored is not None and not item.scored.stands_in(tokens):
+                    raise EncodingError(
+                        "expected the text to end with the option's own tokens; the processor adds others"
+                    )
+            with captured(runner.model, runner.head) as seen:
+                runner.model(**inputs, **keep, use_cache=False, return_dict=True)
+            hidden, logits = seen.last(places)
+        runner.head.check(hidden[:, -1], logits[:, -1])
+        reached = None
+        if branches is not None:
+            reached = CachedPrompts(branches, torch.arange(len(items), device=logits.device), kept=False)
+        return reading(items, runner.head.rows_at_once(hidden, logits), reached)
 
     def begin(self, items: Mapping[int, Rendered]) -> PrefilledPrompts | None:
         """Prefill prompts; None = `generate` returns no cache to continue from.
@@ -151,18 +189,11 @@ class PlainEngine:
         Args:
             items: prompts with equally many images, by position.
         """
-        inputs = self._inputs(list(items.values()))
-        with (
-            captured(self._model, self._head) as seen,
-            seen_positions(self._model) as positions,
-            self._decoding.prefilling() as config,
-        ):
-            output = self._model.generate(**inputs, generation_config=config)
-        if not positions or getattr(output, self._forward.cache_name, None) is None:
+        hidden, logits, branches = self._runner.prefill(self._inputs(list(items.values())))
+        if branches is None:
             return None
-        hidden, logits = seen.last(1)
-        self._head.check(hidden[:, -1], logits[:, -1])
-        return PrefilledPrompts(items, self._forward.branches(output, inputs, positions[0]), hidden, logits)
+        self._runner.head.check(hidden[:, -1], logits[:, -1])
+        return PrefilledPrompts(items, branches, hidden, logits)
 
     def write(self, items: Sequence[Rendered], *, looks: bool) -> tuple[list[DecodedText], Branches | None]:
         """Decode texts with the model's own `generate`.
@@ -174,46 +205,13 @@ class PlainEngine:
         Returns:
             The texts, and the cache of prompts and texts without their last column; None = no cache.
         """
-        inputs = self._inputs(items)
-        with captured(self._model, self._head) as seen, seen_positions(self._model) as positions:
-            probe = GenerationProbe(self._head, seen, self._letter_tokens, [DecodingLog() for _ in items])
-            output, written = self._decoding.generate(inputs, [item.prompt for item in items], probe)
-        if not (looks and positions and getattr(output, self._forward.cache_name, None) is not None):
-            return written, None
-        return written, self._forward.branches(output, inputs, positions[0])
+        runner, inputs = self._runner, self._inputs(items)
+        with captured(runner.model, runner.head) as seen, seen_positions(runner.model) as positions:
+            probe = GenerationProbe(runner.head, seen, runner.letter_tokens, [DecodingLog() for _ in items])
+            output, written = runner.decoding.generate(inputs, [item.prompt for item in items], probe)
+        return written, runner.forward.branches(output, inputs, positions) if looks else None
 
-    def _read(self, items: Mapping[int, Rendered], places: int, reading: Reading[T]) -> dict[int, T]:
-        keep = {"logits_to_keep": places} if self._keeps_logits else {}
-        inputs = self._inputs(list(items.values()))
-        for item, tokens in zip(items.values(), inputs["input_ids"].tolist(), strict=True):
-            if item.scored is not None and not item.scored.stands_in(tokens):
-                raise EncodingError("expected the text to end with the option's own tokens; the processor adds others")
-        with captured(self._model, self._head) as seen:
-            self._model(**inputs, **keep, use_cache=False, return_dict=True)
-        hidden, logits = seen.last(places)
-        self._head.check(hidden[:, -1], logits[:, -1])
-        return reading(items, self._head.rows_at_once(hidden, logits), None)
-
-    def _read_cached(self, items: Mapping[int, Rendered], places: int, reading: Reading[T]) -> dict[int, T]:
-        """Read through `generate`, which prepares each architecture's prompt and returns a cache."""
-        keep = {"logits_to_keep": places} if self._keeps_logits else {}
-        inputs = self._inputs(list(items.values()))
-        with (
-            captured(self._model, self._head) as seen,
-            seen_positions(self._model) as positions,
-            self._decoding.prefilling() as config,
-        ):
-            output = self._model.generate(**inputs, **keep, generation_config=config)
-        hidden, logits = seen.last(places)
-        self._head.check(hidden[:, -1], logits[:, -1])
-        reached = None
-        if positions and getattr(output, self._forward.cache_name, None) is not None:
-            branches = self._forward.branches(output, inputs, positions[0])
-            reached = CachedPrompts(branches, torch.arange(len(items), device=self._model.device), kept=False)
-        return reading(items, self._head.rows_at_once(hidden, logits), reached)
-
-    def _inputs(self, batch: Sequence[Rendered]) -> dict[str, Any]:
-        answers = ["" if item.scored is None else item.scored.answer for item in batch]
-        encoded = self._encoder.encode([item.text for item in batch], [item.images for item in batch], answers)
-        self.tokens += int(encoded["attention_mask"].sum())
-        return self._encoder.to_device(encoded, self._model.device, self._model.dtype)
+    def _inputs(self, items: Sequence[Rendered]) -> dict[str, Any]:
+        inputs = self._runner.inputs(items)
+        self.tokens += int(inputs["attention_mask"].sum())
+        return inputs

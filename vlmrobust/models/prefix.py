@@ -16,107 +16,28 @@ batch (prefix-LMs such as PaliGemma), or whose cache has unknown layers (`caches
 """
 
 import sys
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .branches import Branches, CachedPrompts, Forward, allows_gaps, seen_positions
-from .caches import unknown
-from .encoding import Encoder
-from .generation import Decoding
-from .packing import Packing, Segment, pass_cost
-from .plain_engine import PlainEngine, PrefilledPrompts, Reading, T, last_rows
-from .probe import Head, captured
+from .batch_planning import Family, Packing, Segment, pass_cost
+from .caches import Branches, CachedPrompts, allows_gaps, unknown
+from .encoding import Rendered
+from .letter_tokens import largest_difference
+from .plain_engine import ModelRunner, PlainEngine, PrefilledPrompts, Reading, T, last_rows
 from .processing import FAULTS
-from .rendered import Rendered
-from .unwrapping import tolerance
 
-__all__ = ["FAULTS", "Family", "SharedEngine", "families"]
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """Prompts of one sample, or options of one prompt, that share a prefix.
-
-    Attributes:
-        items: the prompts.
-        positions: their positions among all prompts.
-        prefix: number of shared tokens, image placeholders not yet expanded; 0 = a single prompt.
-        suffixes: the following tokens of each prompt, never empty.
-    """
-
-    items: tuple[Rendered, ...]
-    positions: tuple[int, ...]
-    prefix: int
-    suffixes: tuple[tuple[int, ...], ...]
-
-    def part(self, start: int, end: int) -> "Family":
-        """Return a range of the prompts as a family."""
-        return Family(self.items[start:end], self.positions[start:end], self.prefix, self.suffixes[start:end])
-
-
-def families(
-    items: Mapping[int, Rendered],
-    tokens: Mapping[int, Sequence[int]],
-    *,
-    image_tokens: Collection[int] = (),
-    places: int = 1,
-    shares: bool = True,
-) -> list[Family]:
-    """Group prompts that may share a prefix (`Rendered.kin`), and find the prefix of each group.
-
-    Args:
-        items: prompts of any samples, by position.
-        tokens: each prompt's tokens, image placeholders not yet expanded.
-        image_tokens: the placeholders; a prefix must contain all of them.
-        places: number of positions read at the end of each prompt, all of which must be in the suffix.
-        shares: False = a family per prompt.
-
-    Returns:
-        The families in order of their first prompt; a prompt that shares nothing is its own family.
-    """
-    groups: dict[Any, list[int]] = defaultdict(list)
-    for position, item in items.items():
-        groups[item.kin].append(position)
-    found = []
-    for group in groups.values():
-        rows = [tokens[position] for position in group]
-        shared = _common_prefix(rows, min(map(len, rows)) - places)
-        if (
-            shares
-            and len(group) > 1
-            and shared > 0
-            and not any(token in image_tokens for row in rows for token in row[shared:])
-        ):
-            found.append(_family(items, group, shared, rows))
-        else:
-            found += [_family(items, [position], 0, [row]) for position, row in zip(group, rows, strict=True)]
-    return found
-
-
-def _family(items: Mapping[int, Rendered], group: Sequence[int], shared: int, rows: Sequence[Sequence[int]]) -> Family:
-    suffixes = tuple(tuple(row[shared:]) for row in rows)
-    return Family(tuple(items[position] for position in group), tuple(group), shared, suffixes)
-
-
-def _common_prefix(rows: Sequence[Sequence[int]], length: int) -> int:
-    for row in rows[1:]:
-        length = next((place for place in range(max(0, length)) if row[place] != rows[0][place]), length)
-    return max(0, length)
+__all__ = ["SharedEngine"]
 
 
 class SharedEngine:
     """Reads families of prompts, and prefills those whose texts are to be decoded.
 
     Args:
-        model: a Hugging Face model.
-        encoder: renders and encodes its prompts.
-        head: its LM head.
-        decoding: how texts are decoded.
+        runner: runs the model.
         plain: the plain path, for comparison.
 
     Attributes:
@@ -124,14 +45,10 @@ class SharedEngine:
         saved: those of them not computed, since they are in another prompt's prefix or stem.
     """
 
-    def __init__(self, model: Any, encoder: Encoder, head: Head, decoding: Decoding, plain: PlainEngine) -> None:
+    def __init__(self, runner: ModelRunner, plain: PlainEngine) -> None:
         self.tokens = self.saved = 0
-        self._model = model
-        self._encoder = encoder
-        self._head = head
-        self._decoding = decoding
+        self._runner = runner
         self._plain = plain
-        self._forward = Forward(model)
 
     def answer(
         self, batch: Sequence[Family], places: int, reading: Reading[T], *, joins: bool = False
@@ -169,9 +86,9 @@ class SharedEngine:
         items = [item for family in batch for item in family.items]
         writes = any(item.forced is None for item in items)
         nothing_follows = all(item.scored is not None for item in items)
-        new = self._decoding.config.max_new_tokens if writes else 0
+        new = self._runner.decoding.config.max_new_tokens if writes else 0
         longest = width + max(len(suffix) for family in batch for suffix in family.suffixes) + new
-        config = self._model.config.get_text_config()
+        config = self._runner.config
         gaps = allows_gaps(config, longest)
 
         def fits(rows: int, columns: int) -> bool:
@@ -179,7 +96,7 @@ class SharedEngine:
             return rows * total <= len(items) * longest and (not gaps or allows_gaps(config, total))
 
         # Texts whose caches cannot be combined are decoded one pass after another.
-        cost = pass_cost(self._model.device.type) if joins or not writes else sys.maxsize
+        cost = pass_cost(self._runner.model.device.type) if joins or not writes else sys.maxsize
         return Packing(gaps, gaps or nothing_follows, fits, cost)
 
     def _ends(
@@ -195,7 +112,7 @@ class SharedEngine:
         """
         passes = packing.passes(segments)
         for number, places in enumerate(passes):
-            chosen = torch.tensor([rows[place] for place in places], device=self._model.device)
+            chosen = torch.tensor([rows[place] for place in places], device=self._runner.model.device)
             if number + 1 < len(passes):
                 own = branches.selected(chosen)
             else:
@@ -218,12 +135,12 @@ class SharedEngine:
     ) -> tuple[Mapping[int, T], list[PrefilledPrompts]]:
         """Run the ends of prompts through the model; their branches are consumed."""
         items = {segment.prompt: items[segment.prompt] for segment in ends}
-        reads = torch.tensor([item.forced is not None for item in items.values()], device=self._model.device)
+        reads = torch.tensor([item.forced is not None for item in items.values()], device=self._runner.model.device)
         hidden, logits = self._appended(ends, branches, places)
-        self._head.check(hidden[:, -1], logits[:, -1])
+        self._runner.head.check(hidden[:, -1], logits[:, -1])
         read: Mapping[int, T] = {}
         if reads.any():
-            rows = self._head.rows_at_once(hidden, logits)[reads]
+            rows = self._runner.head.rows_at_once(hidden, logits)[reads]
             forced = {position: item for position, item in items.items() if item.forced is not None}
             read = reading(forced, rows, CachedPrompts(branches, reads.nonzero()[:, 0], kept=not reads.all()))
         if reads.all():
@@ -237,22 +154,17 @@ class SharedEngine:
     def _appended(self, segments: Sequence[Segment], branches: Branches, places: int) -> tuple[Tensor, Tensor]:
         """Append segments to branches, one row each; return the LM head's inputs and the logits at their ends."""
         width = max(len(segment.tokens) for segment in segments)
-        pad = self._decoding.config.pad_token_id
+        pad = self._runner.decoding.config.pad_token_id
         tokens = torch.tensor([[*segment.tokens, *[pad] * (width - len(segment.tokens))] for segment in segments])
         lengths = torch.tensor([[len(segment.tokens)] for segment in segments])
         mask, wanted = (torch.arange(width) < lengths).long(), lengths + torch.arange(-places, 0)
-        device = self._model.device
-        with captured(self._model, self._head, wanted.to(device)) as seen:
-            self._forward(branches, tokens.to(device), mask.to(device))
-        return seen.last(places)
+        device = self._runner.model.device
+        return self._runner.append(
+            branches, tokens.to(device), mask.to(device), places=places, wanted=wanted.to(device)
+        )
 
-    def refusal(self, family: Family, letters: Callable[[Tensor], Tensor]) -> str | None:
-        """Return why this model cannot share prefixes; None = it can. A family is read both ways and compared.
-
-        Args:
-            family: the first one of a run.
-            letters: converts the rows that were read to log-probabilities (nats).
-        """
+    def refusal(self, family: Family) -> str | None:
+        """Return why this model cannot share prefixes; None = it can. A family is read both ways and compared."""
         few = family.part(0, 4)
         few = replace(few, items=tuple(replace(item, forced=item.forced or "") for item in few.items))
         items = dict(zip(few.positions, few.items, strict=True))
@@ -264,26 +176,24 @@ class SharedEngine:
         except FAULTS as error:
             return f"{type(error).__name__}: {error}"
         both = [torch.cat([rows[position] for position in items]) for rows in (shared, expected)]
-        difference = float((letters(both[0]) - letters(both[1])).abs().nan_to_num(0.0).max())
-        if difference <= tolerance(self._model):
+        difference = largest_difference(*map(self._runner.letters, both))
+        if difference <= self._runner.tolerance:
             return None
         return f"its letter log-probabilities differ by {difference:.2g} from the plain path's"
 
     def _prefill(self, batch: Sequence[Family]) -> Branches:
         """Run the prefixes through the model; return a cache with one row per sample."""
-        firsts = [family.items[0] for family in batch]
-        encoded = self._encoder.encode([item.text for item in firsts], [item.images for item in firsts])
+        runner, firsts = self._runner, [family.items[0] for family in batch]
+        encoded = runner.encoder.encode([item.text for item in firsts], [item.images for item in firsts])
         inputs = _cut_suffixes(
-            encoded, [len(family.suffixes[0]) for family in batch], self._decoding.config.pad_token_id
+            encoded, [len(family.suffixes[0]) for family in batch], self._runner.decoding.config.pad_token_id
         )
         for family, prefix in zip(batch, inputs["attention_mask"].sum(1).tolist(), strict=True):
             self.tokens += sum(prefix + len(suffix) for suffix in family.suffixes)
             self.saved += prefix * (len(family.items) - 1)
-        inputs = self._encoder.to_device(inputs, self._model.device, self._model.dtype)
-        # `generate` prepares each architecture's prompt: positions, masks, kind of cache.
-        with seen_positions(self._model) as positions, self._decoding.prefilling() as config:
-            output = self._model.generate(**inputs, generation_config=config)
-        branches = self._forward.branches(output, inputs, positions[0])
+        _, _, branches = runner.prefill(runner.encoder.to_device(inputs, runner.model.device, runner.model.dtype))
+        if branches is None:
+            raise NotImplementedError("its `generate` returns no cache to continue from")
         if kind := unknown(branches.cache):
             raise NotImplementedError(f"it is unknown how a cache's {kind} treats tokens after a prompt")
         return branches

@@ -16,10 +16,22 @@ from torch import Tensor, nn
 from ..functional import token_entropy
 from .base import UnfitError
 
-__all__ = ["Capture", "DecodingLog", "GenerationProbe", "Head", "captured", "note"]
+__all__ = [
+    "Capture",
+    "DecodingLog",
+    "GenerationProbe",
+    "Head",
+    "autocast_dtype",
+    "captured",
+    "compute_dtypes",
+    "note",
+    "tolerance",
+]
 
 _VOCABULARY_CHUNK = 16_384
 _ROW_ELEMENTS = 2**26
+# Largest difference of letter log-probabilities (nats) from the plain path by rounding, per dtype.
+_TOLERANCE = {torch.float64: 2e-4, torch.float32: 2e-4, torch.float16: 0.05, torch.bfloat16: 0.25}
 
 
 class Head:
@@ -76,12 +88,12 @@ class Head:
     def _rounding(self, hidden: Tensor, logits: Tensor) -> float:
         """Return the relative rounding error of the model's own logits: that of the coarsest dtype involved."""
         kinds = {hidden.dtype, logits.dtype, self.module.weight.dtype}
-        kinds |= {kind for kind in (self._inner_autocast, _autocast(hidden)) if kind is not None}
+        kinds |= {kind for kind in (self._inner_autocast, autocast_dtype(hidden)) if kind is not None}
         return max(torch.finfo(kind).eps for kind in kinds)
 
     def runs_on(self, hidden: Tensor) -> None:
         """Record, inside the model's forward pass, an autocast that is active only there, such as accelerate's."""
-        self._inner_autocast = _autocast(hidden)
+        self._inner_autocast = autocast_dtype(hidden)
 
     def rows(self, hidden: Tensor, logits: Tensor) -> Tensor:
         """Return the rows to keep for computing the logits of some positions later."""
@@ -134,8 +146,9 @@ class Head:
             return logits if self._cap is None else torch.tanh(logits / self._cap) * self._cap
 
 
-def _autocast(hidden: Tensor) -> torch.dtype | None:
-    kind = hidden.device.type
+def autocast_dtype(placed: Any) -> torch.dtype | None:
+    """Return the dtype of the autocast that is on for a model's or tensor's device; None = it is off."""
+    kind = placed.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
 
@@ -282,3 +295,17 @@ def note(
         rows = torch.tensor(keeping, device=hidden.device)
         for row, kept in zip(keeping, head.rows(hidden[rows], logits[rows]).split(1), strict=True):
             logs[row].kept[len(logs[row].tokens) - 1] = kept
+
+
+def compute_dtypes(model: Any) -> set[torch.dtype]:
+    """Return the dtypes a model computes in: its own, and autocast's if it is on."""
+    autocast = autocast_dtype(model)
+    kinds = {model.dtype} if autocast is None else {model.dtype, autocast}
+    if "_original_forward" in vars(model):  # accelerate's autocast, to a half precision that it does not expose
+        kinds.add(torch.bfloat16)
+    return kinds
+
+
+def tolerance(model: Any) -> float:
+    """Return how far a model's letter log-probabilities (nats) may differ from the plain path by rounding."""
+    return max(_TOLERANCE.get(kind, _TOLERANCE[torch.float32]) for kind in compute_dtypes(model))

@@ -1,6 +1,7 @@
 """Make responses of letters read and of decoded texts."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,15 +11,15 @@ import torch
 from ..prompting import letter_columns
 from ..types import Prompt, Response
 from ..types.response import parse_turn
-from .branches import Branches, CachedPrompts
+from .caches import Branches, CachedPrompts
+from .encoding import Rendered
 from .generation import DecodedText
-from .letter_tokens import LetterVocabulary, Members
+from .letter_tokens import Members
 from .look_ahead import DecodedLetter, Look, LookAhead
-from .probe import Head
-from .rendered import Rendered
+from .plain_engine import ModelRunner
 
 __all__ = [
-    "Draft",
+    "PendingResponse",
     "TextReader",
     "closed",
     "decoded_text",
@@ -66,7 +67,7 @@ def read_response(item: Rendered, letters: Sequence[float]) -> Response:
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class PendingResponse:
     """A decoded text whose letters may still be looked past.
 
     Attributes:
@@ -86,16 +87,14 @@ class TextReader:
     """Makes responses of decoded texts, with the letters and entropies read during decoding.
 
     Args:
-        tokenizer: decodes the tokens.
-        vocabulary: the letters' tokens.
-        head: the model's LM head.
+        runner: runs the model.
         ahead: looks past letters.
     """
 
-    def __init__(self, tokenizer: Any, vocabulary: LetterVocabulary, head: Head, ahead: LookAhead) -> None:
-        self._tokenizer = tokenizer
-        self._vocabulary = vocabulary
-        self._head = head
+    def __init__(self, runner: ModelRunner, ahead: LookAhead) -> None:
+        self._tokenizer = runner.encoder.tokenizer
+        self._vocabulary = runner.vocabulary
+        self._head = runner.head
         self._ahead = ahead
 
     def responses(
@@ -108,15 +107,15 @@ class TextReader:
             texts: the decoded texts.
             branches: the cache of prompts and texts, each without its last token; None = no cache.
         """
-        drafts = self.drafts(items, texts)
+        pending = self.pending(items, texts)
         reached = None
         if branches is not None:
             everyone = torch.arange(len(items), device=branches.mask.device)
             reached = CachedPrompts(branches, everyone, kept=False, beyond=texts[0].steps - 1)
-        self._ahead.letters([draft.look for draft in drafts if draft.look is not None], reached)
-        return [self.response(draft) for draft in drafts]
+        self._ahead.letters([one.look for one in pending if one.look is not None], reached)
+        return [self.response(one) for one in pending]
 
-    def drafts(self, items: Sequence[Rendered], texts: Sequence[DecodedText]) -> list[Draft]:
+    def pending(self, items: Sequence[Rendered], texts: Sequence[DecodedText]) -> list[PendingResponse]:
         """Read decoded texts; whether their letters continue as words is open unless the next step shows it."""
         read = [decoded_text(self._tokenizer, written.tokens) for written in texts]
         wanted = {}
@@ -138,20 +137,20 @@ class TextReader:
             decoded[row] = DecodedLetter(written.tokens[:step], token, self._vocabulary.is_small(token), after)
         looks = {look.place: look for look in self._ahead.begin(members, items, decoded)}
         return [
-            Draft(item, text, written, looks.get(row))
+            PendingResponse(item, text, written, looks.get(row))
             for row, (item, text, written) in enumerate(zip(items, read, texts, strict=True))
         ]
 
     @staticmethod
-    def response(draft: Draft) -> Response:
+    def response(pending: PendingResponse) -> Response:
         """Return the response of a text, with its letters as far as they were looked past."""
-        prompt, written = draft.item.prompt, draft.written
-        shown = None if draft.look is None else shown_letters(draft.look.letters(), prompt)
+        prompt, written = pending.item.prompt, pending.written
+        shown = None if pending.look is None else shown_letters(pending.look.letters(), prompt)
         if math.isnan(written.entropy) or any(map(math.isnan, shown or ())):
             return Response.failed(prompt, not_finite(prompt, "logits"))
         return Response.parse(
             prompt,
-            draft.text,
+            pending.text,
             finish_reason="stop" if written.stopped else "length",
             option_logprobs=shown,
             token_entropy=max(written.entropy, 0.0),
@@ -167,14 +166,8 @@ def decoded_text(tokenizer: Any, tokens: Sequence[int]) -> str:
 
 def step_of(tokenizer: Any, tokens: Sequence[int], place: int) -> int:
     """Return the step whose token has character `place` of the joined text."""
-    low, high = 0, len(tokens) - 1
-    while low < high:
-        middle = (low + high) // 2
-        if len(decoded_text(tokenizer, tokens[: middle + 1])) > place:
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    steps = range(len(tokens) - 1)
+    return bisect_right(steps, place, key=lambda step: len(decoded_text(tokenizer, tokens[: step + 1])))
 
 
 def shown_letters(letters: Sequence[float], prompt: Prompt) -> list[float]:

@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..models.branches import Branches, Forward, allows_gaps, seen_positions
+from ..models.caches import Branches, Forward, allows_gaps, seen_positions
+from ..models.loading import running_model
+from ..models.probe import tolerance
 from ..models.processing import FAULTS
-from ..models.unwrapping import running_model, tolerance
 
 __all__ = ["PaddedPrompts", "SharedRows", "unique_rows"]
 

@@ -9,7 +9,7 @@ from datasets import Dataset
 from torch import Tensor
 from trl.trainer.grpo_trainer import GRPOTrainer
 
-from ..models.sampling import warpers
+from ..models.generation import warpers
 from .shared_rows import PaddedPrompts, SharedRows, repeat_rows, split_images, unique_rows
 
 __all__ = ["SharedGRPOTrainer"]

@@ -10,8 +10,8 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
-from ..models.prefix import Family, families
-from ..models.rendered import Rendered
+from ..models.batch_planning import Family, families
+from ..models.encoding import Rendered
 from ..models.response_building import forced_text
 from ..perturbations import NotApplicable, Perturbation
 from ..perturbations.expansion import Prompts

@@ -16,7 +16,7 @@ from written import written
 from vlmrobust import Evaluator, OpenAIModel, Prompt, Sample, Style, expand
 from vlmrobust.metrics import CorrectProbability, NegativeLogLikelihood
 from vlmrobust.models.base import RefusedError
-from vlmrobust.models.sampling import sampling_seed
+from vlmrobust.models.generation import sampling_seed
 from vlmrobust.perturbations import Base, StopThink, WrongCaption, WrongThink
 from vlmrobust.testing import check_model
 from vlmrobust.testing.model_checks import varied_samples

@@ -10,7 +10,7 @@ from pydantic import Field
 from pydantic_core import from_json
 
 from ...types.frozen import Frozen
-from ..sampling import sampling_seed
+from ..generation import sampling_seed
 from .attempts import Retrier
 from .client import secrets_of
 from .messages import PrefillMode, request_flags

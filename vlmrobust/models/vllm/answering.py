@@ -20,13 +20,11 @@ from ...types import Prompt, Response
 from ...types.image import image_digest
 from ...types.prompt import made_of_images
 from ...types.response import parse_turn
-from ..encoding import Encoder, EncodingError
-from ..generation import check_options
+from ..encoding import Encoder, EncodingError, Rendered, ScoredText
+from ..generation import check_options, sampling_seed
 from ..letter_tokens import LetterFamily, LetterVocabulary
 from ..option_texts import Frame, forced_frame, option_response, own_frame, scored_texts
-from ..rendered import Rendered, ScoredText
 from ..response_building import closed, decoded_text, forced_text, not_finite, read_response, shown_letters, step_of
-from ..sampling import sampling_seed
 from ..server.steps import logsumexp
 from .engine import Flow, Output, Request
 
