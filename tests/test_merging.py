@@ -27,7 +27,7 @@ from vlmrobust.metrics import (
     RobustAccuracy,
 )
 from vlmrobust.perturbations import EarlyAnswer, StopThink, WrongCaption, WrongThink
-from vlmrobust.report.run_report import last_report_file
+from vlmrobust.report.files import last_report_file
 from vlmrobust.testing import FakeModel
 
 STOP, THINK, CAPTION = StopThink(), WrongThink(), WrongCaption()

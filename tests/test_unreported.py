@@ -19,7 +19,7 @@ from vlmrobust.jsonl import batches
 from vlmrobust.metrics import Accuracy, CorrectProbability
 from vlmrobust.models.base import RefusedError
 from vlmrobust.perturbations import StopThink, WrongCaption, WrongThink
-from vlmrobust.report.run_report import last_report_file
+from vlmrobust.report.files import last_report_file
 from vlmrobust.testing import FakeModel
 from vlmrobust.unreported import Unreported
 

@@ -122,7 +122,7 @@ FORMER: Mapping[str, str] = {
     "local_paths": "text",
     "models.work": "models.base",
     "plots.tables": "plots.panels",
-    "report.lines": "report.contents",
+    "report.lines": "report.serialisation report.files",
     "keyed": "seeding",
     "machine": "naming",
     "report.sentences": "report.finding_texts",
@@ -180,6 +180,11 @@ FORMER: Mapping[str, str] = {
     "models.branches": "models.caches",
     "models.packing": "models.batch_planning",
     "models.unwrapping": "models.loading models.identity models.probe",
+    "report.rendering": "report.html",
+    "report.contents": "report.files report.serialisation",
+    "report.parquet": "report.serialisation",
+    "report.runs": "report.run_report",
+    "report.headline": "report.overview report.html",
 }
 """The current modules of each former module's names, separated by spaces, relative to the package."""
 

@@ -17,7 +17,7 @@ from .jsonl import OwnFile, files, read_lines, write_atomically
 from .locking import DirectoryLock
 from .manifest import Manifest
 from .report import Report
-from .report.runs import Run, report_of_runs
+from .report.run_report import report_of_runs
 from .store import RecordedRow, RunDirectory, changed_field
 from .types import Response
 from .unreported import NOTE
@@ -85,11 +85,8 @@ def merge_runs(folders: Sequence[str | Path], out: str | Path, *, differing: Dif
         manifest = _manifest(runs)
         comparison = _Comparison(runs, keep_first=differing == "first")
         comparison.compare()
-        report = report_of_runs(
-            [Run(run.path, comparison.dropped[place]) for place, run in enumerate(runs)],
-            manifest.model_dump(mode="json"),
-            manifest.seed,
-        )
+        dropped = {run.path: ids for run, ids in zip(runs, comparison.dropped, strict=True)}
+        report = Report._from_data(report_of_runs(dropped, manifest.model_dump(mode="json"), manifest.seed))
         comparison.log_omissions(report)
         target.mkdir(parents=True, exist_ok=True)
         write_atomically(target / "manifest.json", manifest.model_dump_json(indent=2) + "\n")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vlmrobust import Prompt, Response, Responses, Sample, Style
 from vlmrobust.metrics import Accuracy, CorrectProbability, FlipRate, Metric
-from vlmrobust.report import Report, contents, files, parquet
+from vlmrobust.report import Report, files, serialisation
 from vlmrobust.types import responses as arrays
 
 METRICS = [Accuracy(), FlipRate(), CorrectProbability()]
@@ -96,8 +96,8 @@ def assert_same(one: Responses, other: Responses, **but) -> None:
 @pytest.mark.parametrize("name", ["one.parquet", "one.jsonl", "one", "folder"])
 @pytest.mark.parametrize("rows", [1, 4, 20_000])
 def test_saving_and_loading_preserves_a_report(report, tmp_path, monkeypatch, name, rows):
-    monkeypatch.setattr(parquet, "_CHUNK", rows)
-    monkeypatch.setattr(contents, "_CHUNK", rows)
+    monkeypatch.setattr(serialisation, "_CHUNK", rows)
+    monkeypatch.setattr(serialisation, "_LINES_CHUNK", rows)
     (tmp_path / "folder").mkdir()
     file = report.save(tmp_path / name)
     assert file == (tmp_path / name / "report.parquet" if name == "folder" else tmp_path / name)
@@ -263,7 +263,7 @@ def test_a_failed_save_keeps_the_existing_file(report, tmp_path, monkeypatch):
     def full(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr(parquet, "_texts", full)
+    monkeypatch.setattr(serialisation, "_texts", full)
     with pytest.raises(OSError, match="no space left"):
         report.save(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["report.parquet"]

@@ -8,7 +8,7 @@ import vlmrobust as vr
 from vlmrobust import Report
 from vlmrobust.metrics import Accuracy, FlipRate
 from vlmrobust.report.findings import KINDS
-from vlmrobust.report.headline import LIMITS, grouped_limits
+from vlmrobust.report.html import LIMITS, grouped_limits
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlmrobust import Evaluator, Report, demo, perturbations
-from vlmrobust.report.formats import latex_escaped, latex_table
-from vlmrobust.report.overview import Table
+from vlmrobust.report.formats import Table, latex_escaped, latex_table
 from vlmrobust.testing import FakeModel
 
 # What LaTeX makes of a command, read back.

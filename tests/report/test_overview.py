@@ -5,8 +5,7 @@ import torch
 
 from vlmrobust import Metric, Report
 from vlmrobust.metrics import Accuracy, LetterEntropy, default_metrics
-from vlmrobust.report.formats import Table, terminal_table
-from vlmrobust.report.overview import html_table, markdown_table
+from vlmrobust.report.formats import Table, html_table, markdown_table, terminal_table
 
 
 def report_of(pairs, metrics=None):
@@ -149,3 +148,9 @@ def test_notebooks_and_terminals_show_the_same_numbers(small_report):
     cells = [cell for row in small_report._overview().rows for cell in row]
     assert all(cell in small_report._repr_html_() for cell in cells)
     assert repr(small_report) == str(small_report)
+
+
+def test_a_floor_without_an_interval_says_so(make_pair):
+    pairs = [make_pair(f"s{index}", draw=draw, group="one") for index in range(3) for draw in (0, 1)]
+    note = "noise floor, base against base over 2 draws: flip rate 0.00 [no interval]"
+    assert note in report_of(pairs, ["accuracy", "flip_rate"])._overview().notes

@@ -9,7 +9,7 @@ from vlmrobust.evaluator import Evaluator
 from vlmrobust.metrics import Accuracy, CorrectProbability
 from vlmrobust.perturbations import StopThink, WrongThink
 from vlmrobust.report import Report
-from vlmrobust.report.run_report import last_report_file
+from vlmrobust.report.files import last_report_file
 from vlmrobust.testing import FakeModel
 
 ALL = [StopThink(), WrongThink()]

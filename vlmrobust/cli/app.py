@@ -199,8 +199,7 @@ def finish(*reports: "Report", responses: Path | None = None, page: Path | None 
     if not is_first_process():
         return
     if responses is not None:
-        from ..report.files import report_file
-        from ..report.run_report import last_report_file
+        from ..report.files import last_report_file, report_file
 
         kept = last_report_file(responses)
         say(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..judges import Judge, LabelledThought, Rate
     from ..metrics import Metric
     from ..report import Report
-    from ..report.overview import Table
+    from ..report.formats import Table
 
 __all__ = ["PanelRule", "judge"]
 
@@ -148,7 +148,7 @@ def _judge_for(report: "Report", file: Path, given: Mapping[str, Any]) -> "Judge
 
 def _is_outdated(judged: "Report", run: "Report") -> bool:
     """Return whether the judge failed on some thoughts, or the run has new responses or metrics since."""
-    from ..report.contents import keys_of
+    from ..report.files import keys_of
     from ..report.metric_columns import metric_errors
 
     known = set(keys_of(judged.responses))
@@ -329,7 +329,7 @@ def _percent(share: float) -> str:
 
 def _by_condition(old: "Report", new: "Report") -> "Table":
     """Return consistency and coverage under each condition by both judges."""
-    from ..report.overview import Table
+    from ..report.formats import Table
 
     sides = [
         {row["condition"]: row for row in rows_of(report.summary) if row["metric"] == "consistency"}

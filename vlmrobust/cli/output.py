@@ -14,7 +14,7 @@ from ..text import printable, wrapped
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..report.overview import Table
+    from ..report.formats import Table
 
 __all__ = [
     "as_csv",
@@ -99,7 +99,8 @@ def differences(table: "pd.DataFrame", metrics: Collection[str] = (), *, referen
         reference: name of the reference side.
     """
     from ..metrics.catalogue import PAPER_METRICS
-    from ..report.overview import Table, pair_count
+    from ..report.formats import Table
+    from ..report.overview import pair_count
     from ..text import readable
 
     known = list(dict.fromkeys(table["metric"]))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ..report import Report
-    from ..report.overview import Table
+    from ..report.formats import Table
     from ..types import Sample
 
 __all__ = ["ReportPath", "check_conditions", "check_formats", "load_report", "merge", "report", "samples_for_images"]
@@ -214,7 +214,7 @@ _FRAMES: dict[str, Callable[["pd.DataFrame", Path], None]] = {".csv": _write_csv
 
 def _estimates(rows: Sequence[Mapping[str, Any]]) -> "Table":
     """Return estimates of consistency as a table for a terminal."""
-    from ..report.overview import Table
+    from ..report.formats import Table
 
     def interval(row: Mapping[str, Any], value: str, low: str, high: str, sign: str = "") -> str:
         is_defined = row[value] == row[value]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from ..text import readable, unit_labels
 from ..types import Responses
 from .findings import Finding
-from .formats import block, inline
-from .overview import Table, markdown_table, values_on_pairs
+from .formats import Table, block, inline, markdown_table, with_interval
+from .overview import values_on_pairs
 from .summary import SummaryRow
 
 if TYPE_CHECKING:
@@ -149,8 +149,8 @@ def _section(benchmark: Benchmark, metrics: Sequence[str]) -> Iterator[str]:
         (
             label,
             _named(row.metric),
-            f"{row.value:.3f} [{row.value_low:.3f}, {row.value_high:.3f}]",
-            "–" if math.isnan(row.low) else f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}]",
+            with_interval(row.value, row.value_low, row.value_high, 3),
+            "–" if math.isnan(row.low) else with_interval(row.difference, row.low, row.high, 3, "+"),
             "–" if math.isnan(row.noise_floor) else f"{row.noise_floor:.3f}",
             "; ".join(filter(None, (str(row.n_value), values_on_pairs(asdict(row), under_base.get(row.metric), 3)))),
             str(row.errors),

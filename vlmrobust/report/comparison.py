@@ -11,10 +11,9 @@ from ..text import readable, unit_labels, without_local_paths
 from ..types import Responses, Sample
 from . import finding_texts
 from .browse import missing_images, response_data, sample_data, samples_by_id
-from .html import TableCell, interval_cell, number_cell, text_cell
+from .html import TableCell, interval_cell, number_cell, render_page, text_cell
 from .metric_columns import Column
 from .pairing import UNSCORED, Contrast, Floats, Integers, Mask, Unit, numbered, units_of
-from .rendering import render_page
 from .summary import SummaryRow
 
 __all__ = ["ResponsePair", "join_for_comparison", "response_pairs", "side_by_side"]

@@ -1,20 +1,44 @@
-"""Read and write report files, Parquet or JSON Lines, and find them in run directories."""
+"""Hold a report as values, read and write it as a file, and find the files of run directories."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from ..functional.paired_tests import Outcome
-from ..metrics import FollowRate, default_metrics
+from ..judges import RuleJudge
+from ..metrics import FollowRate, JudgedMetric, default_metrics
+from ..types import Responses
 from ..unreported import unreported_in
-from . import parquet
-from .contents import Contents, Key, ReportData, read_all, read_keys, with_judge, write_lines
 from .metric_columns import Column
+from .serialisation import (
+    Contents,
+    Key,
+    keys_in_json_lines,
+    keys_in_parquet,
+    read_json_lines,
+    read_parquet,
+    write_json_lines,
+    write_parquet,
+)
 from .summary import SummaryRow
 
-__all__ = ["LINES", "PART", "WHOLE", "read_keys_and_settings", "read_report", "report_file", "write_report"]
+__all__ = [
+    "LINES",
+    "PART",
+    "WHOLE",
+    "Key",
+    "ReportData",
+    "judge_of",
+    "keys_of",
+    "last_report_file",
+    "read_keys_and_settings",
+    "read_report",
+    "report_file",
+    "with_judge",
+    "write_report",
+]
 
 WHOLE, PART = "report.parquet", "report.part.parquet"
 """File names of a run's report, and of the report on a call that covers only a part of the run."""
@@ -27,6 +51,49 @@ _PARQUET_MAGIC = b"PAR1"
 _FOLLOW_RATE = FollowRate()
 _COLUMN_FIELDS = tuple(field.name for field in fields(Column) if field.name not in ("scores", "metric", "failures"))
 _LATER_SUMMARY_FIELDS = {"noise_floor": math.nan}  # missing in older files
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReportData:
+    """A report as values.
+
+    Attributes:
+        responses: all of them.
+        columns: their metrics.
+        summary: every condition compared with base.
+        seed: keys the bootstrap.
+        manifest: of the run; may be empty.
+    """
+
+    responses: Responses
+    columns: Sequence[Column]
+    summary: Sequence[SummaryRow]
+    seed: int
+    manifest: Mapping[str, Any]
+
+    @property
+    def judge(self) -> dict[str, Any]:
+        """The identity of the judge whose verdicts `consistency` holds."""
+        return judge_of(self.columns, self.manifest)
+
+
+def keys_of(responses: Responses) -> Iterator[Key]:
+    """Yield the keys of responses."""
+    return zip(responses.sample_id, responses.condition, responses.draw.tolist(), strict=True)
+
+
+def judge_of(columns: Sequence[Column], manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the identity of the judge behind `consistency`: the metric's, else the one in the manifest."""
+    metric = next((column.metric for column in columns if column.name == "consistency"), None)
+    if isinstance(metric, JudgedMetric):
+        return metric.judge.identity()
+    return dict(manifest.get("judge") or RuleJudge().identity())
+
+
+def with_judge(manifest: Mapping[str, Any], columns: Sequence[Column]) -> dict[str, Any]:
+    """Add the judge to a manifest, unless it is the default one; loaded columns do not name theirs."""
+    judge = judge_of(columns, manifest)
+    return dict(manifest) | ({} if judge == RuleJudge().identity() else {"judge": judge})
 
 
 def write_report(path: Path, report: ReportData) -> Path:
@@ -51,7 +118,7 @@ def write_report(path: Path, report: ReportData) -> Path:
         {column.name: column.failures for column in report.columns if column.failures},
         head,
     )
-    write = write_lines if file.suffix == LINES else parquet.write_columns
+    write = write_json_lines if file.suffix == LINES else write_parquet
     write(file, contents)
     if file != path:
         file.with_suffix(LINES).unlink(missing_ok=True)
@@ -71,6 +138,12 @@ def report_file(folder: Path, name: str = WHOLE) -> Path:
     return max(existing, key=lambda file: file.stat().st_mtime_ns, default=columns)
 
 
+def last_report_file(folder: Path) -> Path:
+    """Return the file of the last call's report in a run directory."""
+    part = report_file(folder, PART)
+    return part if part.exists() else report_file(folder)
+
+
 def read_report(path: Path) -> ReportData:
     """Read a file that `write_report` wrote.
 
@@ -85,7 +158,7 @@ def read_report(path: Path) -> ReportData:
             f"expected a report at {file}, found none; "
             + (str(unreported) if unreported else "a run that was not finished has none until it is resumed")
         )
-    contents = parquet.read_columns(file) if _is_parquet(file) else read_all(file)
+    contents = (read_parquet if _is_parquet(file) else read_json_lines)(file)
     head = contents.head
     columns = [
         Column(
@@ -107,7 +180,7 @@ def read_keys_and_settings(file: Path) -> tuple[set[Key], dict[str, Mapping[str,
     Raises:
         KeyError, TypeError, ValueError: it cannot be read.
     """
-    keys, metrics = (parquet.read_keys if _is_parquet(file) else read_keys)(file)
+    keys, metrics = (keys_in_parquet if _is_parquet(file) else keys_in_json_lines)(file)
     return keys, {entry["name"]: entry.get("settings") for entry in metrics}
 
 

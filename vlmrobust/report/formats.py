@@ -1,11 +1,12 @@
-"""Write tables as text for a terminal, Markdown, LaTeX and spreadsheets."""
+"""Write tables as text for a terminal, notebooks, Markdown, LaTeX and spreadsheets."""
 
+import html
 import io
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from io import StringIO
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,14 @@ __all__ = [
     "Table",
     "block",
     "csv_text",
+    "html_table",
     "inline",
     "join_tables",
     "latex_escaped",
     "latex_table",
+    "markdown_table",
     "terminal_table",
+    "with_interval",
     "write_csv",
 ]
 
@@ -50,6 +54,17 @@ class Table:
     names: int = 1
 
 
+def with_interval(value: float, low: float, high: float, digits: int = 2, sign: str = "") -> str:
+    """Return a number and its interval as text.
+
+    Example:
+        >>> with_interval(0.5, 0.4, 0.6, sign="+")
+        '+0.50 [+0.40, +0.60]'
+    """
+    interval = "no interval" if math.isnan(low) else f"{low:{sign}.{digits}f}, {high:{sign}.{digits}f}"
+    return f"{value:{sign}.{digits}f} [{interval}]"
+
+
 def terminal_table(table: Table, width: int | None = None) -> str:
     """Draw a table for a terminal; columns that do not fit continue below, with the row names repeated.
 
@@ -69,7 +84,7 @@ def terminal_table(table: Table, width: int | None = None) -> str:
         names=table.names,
     )
     space = width or terminal_width()
-    out = StringIO()
+    out = io.StringIO()
     # In a notebook, rich would display every part instead of writing it to the file.
     console = Console(
         file=out, width=space, color_system=None, force_terminal=False, force_jupyter=False, legacy_windows=False
@@ -148,6 +163,29 @@ def block(text: str) -> str:
         return escaped
     end = marker.end()
     return f"{escaped[:end]}\\{escaped[end:]}" if escaped[0].isdigit() else f"\\{escaped}"
+
+
+def markdown_table(table: Table) -> str:
+    """Return a table in Markdown, with all text escaped."""
+
+    def line(cells: Sequence[str]) -> str:
+        return f"| {' | '.join(map(inline, cells))} |"
+
+    ruler = ["---", *("---:" for _ in table.header[1:])]
+    lines = [line(table.header), line(ruler), *(line(row) for row in table.rows)]
+    return "\n".join([*lines, *(f"\n{block(note)}" for note in table.notes)])
+
+
+def html_table(table: Table) -> str:
+    """Return a table in HTML, with all text escaped."""
+
+    def cells(tag: str, texts: Sequence[str]) -> str:
+        return "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts)
+
+    head = f"<thead><tr>{cells('th', table.header)}</tr></thead>"
+    body = "".join(f"<tr><th>{html.escape(row[0])}</th>{cells('td', row[1:])}</tr>" for row in table.rows)
+    notes = "".join(f"<p>{html.escape(note)}</p>" for note in table.notes)
+    return f"<table>{head}<tbody>{body}</tbody></table>{notes}"
 
 
 _ROWS = 20_000  # rows to convert to text at once

@@ -1,4 +1,9 @@
-"""Write a report as one self-contained page: findings, tables, plots and samples."""
+"""Write a report as one self-contained page: findings, tables, plots and samples.
+
+Outputs of models and contents of samples are untrusted. Jinja escapes them in a page's text, the data are JSON in which
+no tag can begin, scripts insert them as text, and the page's content security policy allows its own script only and no
+loading.
+"""
 
 import json
 import math
@@ -6,24 +11,83 @@ import re
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from hashlib import sha256
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..jsonl import json_safe
-from ..text import readable, unit_labels, without_local_paths
+from ..text import printable_part, readable, unit_labels, without_local_paths
 from ..types import Responses, Sample
 from .browse import browser_data
 from .findings import Finding
-from .headline import grouped_limits, headline
+from .formats import Table
 from .metric_columns import Column
-from .overview import Table, overview, pair_count
-from .rendering import render_page
+from .overview import ARROWS, headline, overview, pair_count
 from .summary import SummaryRow
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
+
     from ..plots.look import Reported
 
-__all__ = ["TableCell", "interval_cell", "number_cell", "page", "text_cell"]
+__all__ = [
+    "LIMITS",
+    "TableCell",
+    "grouped_limits",
+    "interval_cell",
+    "number_cell",
+    "page",
+    "render_page",
+    "templates",
+    "text_cell",
+]
 
+
+def render_page(template: str, *, scripts: Sequence[str], styles: Sequence[str], **values: Any) -> str:
+    """Render a page.
+
+    Args:
+        template: a file in this package that extends `layout.html`, which needs `title` and `data`.
+        scripts: files in this package, to be joined in this order.
+        styles: likewise.
+        **values: for the template.
+    """
+    environment = templates("vlmrobust.report")
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    script = "\n".join(map(_own_file, scripts))
+    return environment.get_template(template).render(
+        style="".join(map(_own_file, styles)),
+        script=script,
+        script_digest=b64encode(sha256(script.encode()).digest()).decode(),
+        **values,
+    )
+
+
+def templates(package: str) -> "Environment":
+    """Return an environment for a package's templates: text is escaped and printable, and unknown names raise."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader(package, "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        finalize=printable_part,
+    )
+
+
+def _own_file(name: str) -> str:
+    return files("vlmrobust.report").joinpath(name).read_text(encoding="utf-8")
+
+
+LIMITS = {
+    "Form or content": ("form", "no_control"),
+    "Chance": ("one_draw", "few_groups"),
+    "What the judge says": ("judged", "judge_failed", "coverage"),
+    "Answers that are missing": ("abstention", "truncation", "left_out", "unreported"),
+    "What is not compared": ("carrier", "readouts"),
+}
+"""The kinds of limits, by topic."""
 
 _NUMBER_HEADER = (
     "condition", "metric", "value", "95 %", "n", "of the pairs", "base", "difference", "95 %", "p", "p, adjusted",
@@ -108,6 +172,13 @@ def page(
     )
 
 
+def grouped_limits(findings: Iterable[Finding]) -> dict[str, list[str]]:
+    """Return the sentences that say what cannot be concluded, by topic."""
+    limits = [finding for finding in findings if finding.is_limit]
+    groups = {topic: [one.text for one in limits if one.kind in kinds] for topic, kinds in LIMITS.items()}
+    return {topic: texts for topic, texts in groups.items() if texts}
+
+
 def _subtitle(facts: Mapping[str, str]) -> str:
     """Return the model, the counts and the date in one line."""
     parts = [facts["model"]] if "model" in facts else []
@@ -168,7 +239,7 @@ def _leading(text: str) -> float | str | None:
 
 def _numbers(rows: Sequence[SummaryRow], columns: Sequence[Column]) -> Iterator[tuple[str, list[TableCell]]]:
     """Yield the rows of the summary, each with its metric's name."""
-    arrows = {column.name: {True: " ↑", False: " ↓", None: ""}[column.higher_is_better] for column in columns}
+    arrows = {column.name: ARROWS[column.higher_is_better] for column in columns}
     labels = unit_labels((row.condition, row.carrier) for row in rows)
     for row in rows:
         is_decided = row.low > 0 or row.high < 0
@@ -179,16 +250,16 @@ def _numbers(rows: Sequence[SummaryRow], columns: Sequence[Column]) -> Iterator[
                 text_cell(readable(row.metric) + arrows[row.metric]),
                 number_cell(row.value),
                 interval_cell(row.value_low, row.value_high),
-                TableCell(str(row.n_value), row.n_value),
+                _count_cell(row.n_value),
                 number_cell(row.paired_value),
                 number_cell(row.base_value),
                 number_cell(row.difference, sign="+")._replace(is_quiet=not is_decided),
                 interval_cell(row.low, row.high, sign="+")._replace(is_quiet=not is_decided),
                 _probability(row.p),
                 _probability(row.p_adjusted),
-                _pairs(row),
-                TableCell(str(row.errors), row.errors),
-                TableCell(str(row.not_applicable), row.not_applicable),
+                _count_cell(pair_count(asdict(row))),
+                _count_cell(row.errors),
+                _count_cell(row.not_applicable),
                 number_cell(row.coverage),
                 number_cell(row.noise_floor),
                 text_cell(row.note),
@@ -196,9 +267,8 @@ def _numbers(rows: Sequence[SummaryRow], columns: Sequence[Column]) -> Iterator[
         )
 
 
-def _pairs(row: SummaryRow) -> TableCell:
-    pairs = pair_count(asdict(row))
-    return TableCell("–" if pairs is None else str(pairs), pairs)
+def _count_cell(count: int | None) -> TableCell:
+    return TableCell("–" if count is None else str(count), count)
 
 
 def text_cell(text: str) -> TableCell:

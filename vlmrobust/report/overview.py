@@ -1,6 +1,5 @@
-"""Build the overview table of a report, and write tables for Markdown and notebooks."""
+"""Summarise a report: the overview table, and a headline of at most five sentences."""
 
-import html
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -11,25 +10,33 @@ from ..judges.base import title_of
 from ..metrics.catalogue import PAPER_METRICS, default_metrics
 from ..text import readable, unit_labels
 from ..types import Responses
+from . import finding_texts
 from .finding_texts import TYPICAL
-from .formats import Table, block, inline, terminal_table
+from .findings import Finding
+from .formats import Table, with_interval
 from .metric_columns import Column
 from .pairing import units_of
 from .summary import SummaryRow
 
 __all__ = [
-    "Table",
-    "html_table",
+    "ARROWS",
+    "MAX_SENTENCES",
+    "headline",
     "judge_note",
-    "markdown_table",
     "overview",
     "pair_count",
-    "terminal_table",
     "unanswered_statuses",
     "values_on_pairs",
 ]
 
+ARROWS = {True: " ↑", False: " ↓", None: ""}
+"""What follows a metric's name, by whether higher values are better."""
 
+MAX_SENTENCES = 5
+"""The maximum number of sentences of a headline."""
+
+_LEADING = ("falls", "brittle", "stubborn", "inconsistent", "undecided", "rises", "flips", "weak", "undefined")
+_COMPARED = ("falls", "rises", "weak", "undecided")
 _MAIN = ("accuracy", "consistency", "correct_probability", "letter_entropy", "flip_rate", "follow_rate", "format_rate")
 _SMALL_PRINT = (
     "Second line: the change from base on the same samples, with its 95 % interval; brackets alone: the 95 % interval "
@@ -115,13 +122,10 @@ def unanswered_statuses(responses: Responses) -> list[str]:
 
 
 def _title(column: Column, *, first: bool) -> str:
-    arrow = {True: " ↑", False: " ↓", None: ""}[column.higher_is_better]
-    name = readable(column.name)
-    if column.name == "consistency":
-        return f"{name}{arrow} (judged)"
-    if column.name == "flip_rate":
-        return f"{name}{arrow} (floor)"
-    return f"{name}{arrow},\nchange [95 % interval]" if first else f"{name}{arrow}"
+    added = {"consistency": " (judged)", "flip_rate": " (floor)"}.get(
+        column.name, ",\nchange [95 % interval]" if first else ""
+    )
+    return f"{readable(column.name)}{ARROWS[column.higher_is_better]}{added}"
 
 
 def _cell(row: SummaryRow | None, *, first: bool) -> str:
@@ -144,8 +148,7 @@ def _cell_of_two_lines(row: SummaryRow | None) -> str:
 
 
 def _change(row: SummaryRow) -> str:
-    interval = "[no interval]" if math.isnan(row.low) else f"[{row.low:+.2f}, {row.high:+.2f}]"
-    return f"{row.difference:+.2f} {interval}"
+    return with_interval(row.difference, row.low, row.high, sign="+")
 
 
 def _share(count: int, total: int) -> str:
@@ -178,9 +181,9 @@ def _judge_notes(summary: Sequence[SummaryRow], shown: Sequence[Column], judge: 
 def _floor_notes(floors: Mapping[str, SummaryRow], draws: int) -> Iterator[str]:
     flips = floors.get("flip_rate")
     if flips is not None:
-        interval = f"{flips.value:.2f} [{flips.value_low:.2f}, {flips.value_high:.2f}]"
-        others = [f", {readable(name)} {floors[name].noise_floor:.2f}" for name in ("consistency",) if name in floors]
-        yield f"noise floor, base against base over {draws} draws: flip rate {interval}{''.join(others)}"
+        rate = with_interval(flips.value, flips.value_low, flips.value_high)
+        other = f", consistency {floors['consistency'].noise_floor:.2f}" if "consistency" in floors else ""
+        yield f"noise floor, base against base over {draws} draws: flip rate {rate}{other}"
 
 
 def pair_count(row: Mapping[str, Any]) -> int | None:
@@ -247,24 +250,44 @@ def _notes(summary: Sequence[SummaryRow], shown: Sequence[Column]) -> tuple[str,
     )
 
 
-def markdown_table(table: Table) -> str:
-    """Return a table in Markdown, with all text escaped."""
+def headline(findings: Sequence[Finding], rows: Sequence[SummaryRow]) -> tuple[str, ...]:
+    """Summarise findings, the most important first: at most `MAX_SENTENCES`, one for all conditions of a kind.
 
-    def line(cells: Sequence[str]) -> str:
-        return f"| {' | '.join(map(inline, cells))} |"
+    Args:
+        findings: of a report.
+        rows: its summary.
+    """
+    labels = unit_labels((row.condition, row.carrier) for row in rows)
+    by_metric: dict[str, dict[str, SummaryRow]] = {}
+    for row in rows:
+        by_metric.setdefault(row.metric, {})[labels[row.condition, row.carrier]] = row
+    of_kind: dict[str, list[Finding]] = {}
+    for finding in findings:
+        of_kind.setdefault(finding.kind, []).append(finding)
+    compared = sum(len(of_kind.get(kind, ())) for kind in _COMPARED)
+    sentences = [_sentence(kind, of_kind[kind], by_metric, compared) for kind in _LEADING if kind in of_kind]
+    base = by_metric.get("accuracy", {}).get("base")
+    if not sentences and base is not None and base.n_value:
+        sentences = [finding_texts.base_accuracy(base)]
+    return tuple(sentences[:MAX_SENTENCES])
 
-    ruler = ["---", *("---:" for _ in table.header[1:])]
-    lines = [line(table.header), line(ruler), *(line(row) for row in table.rows)]
-    return "\n".join([*lines, *(f"\n{block(note)}" for note in table.notes)])
 
+def _sentence(
+    kind: str, found: Sequence[Finding], by_metric: Mapping[str, Mapping[str, SummaryRow]], compared: int
+) -> str:
+    labels = list(dict.fromkeys(label for finding in found for label in finding.labels))
 
-def html_table(table: Table) -> str:
-    """Return a table in HTML, with all text escaped."""
+    def rows_of(metric: str) -> list[SummaryRow]:
+        return [by_metric[metric][label] for label in labels]
 
-    def cells(tag: str, texts: Sequence[str]) -> str:
-        return "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts)
-
-    head = f"<thead><tr>{cells('th', table.header)}</tr></thead>"
-    body = "".join(f"<tr><th>{html.escape(row[0])}</th>{cells('td', row[1:])}</tr>" for row in table.rows)
-    notes = "".join(f"<p>{html.escape(note)}</p>" for note in table.notes)
-    return f"<table>{head}<tbody>{body}</tbody></table>{notes}"
+    if kind in ("falls", "rises"):
+        return finding_texts.most_changed(labels, rows_of("accuracy"), compared)
+    if kind == "flips":
+        return finding_texts.most_flips(labels, rows_of("flip_rate"))
+    if kind == "undecided":
+        return finding_texts.none_distinguishable(labels, rows_of("accuracy"))
+    if kind == "weak":
+        return finding_texts.uncorrected_only(labels)
+    if kind in ("brittle", "stubborn"):
+        return finding_texts.pattern(kind, labels)
+    return found[0].text  # the first of a few, which gives its reason

@@ -14,8 +14,7 @@ from ..unreported import Unreported, find_unreported
 from .analyses import Analyses
 from .breakdowns import Breakdowns
 from .comparison import join_for_comparison
-from .contents import ReportData, judge_of, with_judge
-from .files import read_report, report_file, write_report
+from .files import ReportData, judge_of, read_report, report_file, with_judge, write_report
 from .merging import Part, concatenate
 from .metric_columns import Column, frame_of, frame_without_texts, score, table_of
 from .pairing import check_conditions, contrasts_with

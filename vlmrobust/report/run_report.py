@@ -1,10 +1,11 @@
-"""Keep the report of a run directory complete when a call covers only a part of the run."""
+"""Merge the reports of a run: of a call into that of the run directory, and of several run directories into one."""
 
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,23 +13,15 @@ import numpy as np
 from torch import Tensor
 
 from ..judges import RuleJudge
+from ..types import Responses
 from ..unreported import Unreported, note_unreported
-from .contents import Key, ReportData, keys_of
-from .files import PART, WHOLE, read_keys_and_settings, read_report, report_file, write_report
+from .files import PART, WHOLE, Key, ReportData, keys_of, read_keys_and_settings, read_report, report_file, write_report
 from .merging import NOT_MEASURED, Part, SettingConflict, Settings, merge, setting_conflicts
 from .metric_columns import Column
 from .pairing import contrasts_with
 from .summary import summarise
 
-__all__ = [
-    "SavedReport",
-    "belongs_to_run",
-    "describe_conflict",
-    "keep_report",
-    "last_report_file",
-    "merged_report",
-    "metric_settings",
-]
+__all__ = ["SavedReport", "belongs_to_run", "keep_report", "report_of_runs"]
 
 
 logger = logging.getLogger(__name__)
@@ -51,7 +44,7 @@ def keep_report(report: ReportData, folder: Path) -> SavedReport:
     report are logged too.
     """
     existing = [stored for name in (WHOLE, PART) if (stored := _StoredReport.of(report_file(folder, name))) is not None]
-    keys, metrics = set(keys_of(report.responses)), metric_settings(report.columns)
+    keys, metrics = set(keys_of(report.responses)), _settings(report.columns)
     more = [stored for stored in existing if not (stored.keys <= keys and stored.metrics.keys() <= metrics.keys())]
     if not more:
         for stored in existing[:1]:
@@ -59,7 +52,7 @@ def keep_report(report: ReportData, folder: Path) -> SavedReport:
                 logger.warning(
                     "%s: %s; all %d responses are measured again",
                     stored.file,
-                    describe_conflict(other),
+                    _described(other),
                     len(stored.keys),
                 )
         saved = write_report(folder, report)
@@ -98,13 +91,7 @@ def belongs_to_run(about: Mapping[str, Any], folder: Path) -> bool:
         return False
 
 
-def last_report_file(folder: Path) -> Path:
-    """Return the file of the last call's report."""
-    part = report_file(folder, PART)
-    return part if part.exists() else report_file(folder)
-
-
-def merged_report(parts: Sequence[Part], manifest: Mapping[str, Any], seed: int, where: Path) -> ReportData:
+def _merged(parts: Sequence[Part], manifest: Mapping[str, Any], seed: int, where: Path) -> ReportData:
     """Return the merged report of a run's parts; log the metrics that could not be measured on all of it.
 
     Args:
@@ -130,13 +117,13 @@ def merged_report(parts: Sequence[Part], manifest: Mapping[str, Any], seed: int,
     return ReportData(found.responses, found.columns, tuple(summary), seed, about)
 
 
-def describe_conflict(other: SettingConflict) -> str:
+def _described(other: SettingConflict) -> str:
     """Describe how the settings of a metric differ."""
     was, now = other.first, other.second
     return f"metric {other.metric!r}, field {other.field!r}: expected {was}, as it was measured, got {now}"
 
 
-def metric_settings(columns: Sequence[Column]) -> dict[str, Settings]:
+def _settings(columns: Sequence[Column]) -> dict[str, Settings]:
     """Return the settings of metrics by name."""
     return {column.name: column.settings for column in columns}
 
@@ -167,13 +154,13 @@ def _extended(existing: Sequence[_StoredReport], report: ReportData) -> tuple[Re
     before = [read_report(stored.file) for stored in existing]
     otherwise: dict[str, SettingConflict] = {}
     for stored in existing:
-        for other in setting_conflicts(stored.metrics, metric_settings(report.columns)):
+        for other in setting_conflicts(stored.metrics, _settings(report.columns)):
             otherwise.setdefault(other.metric, other)
             logger.warning(
                 "%s: %s; the run's report keeps the old values, this call's report has the new ones; another 'name' "
                 "keeps both, and a call that covers all %d responses replaces the old ones",
                 stored.file,
-                describe_conflict(other),
+                _described(other),
                 len(stored.keys),
             )
     columns = [column for column in report.columns if column.name not in otherwise]
@@ -186,7 +173,7 @@ def _extended(existing: Sequence[_StoredReport], report: ReportData) -> tuple[Re
         ),
         Part("this call", report.responses, columns, {}, report.judge),
     ]
-    return merged_report(parts, report.manifest, report.seed, existing[0].file.parent), True
+    return _merged(parts, report.manifest, report.seed, existing[0].file.parent), True
 
 
 def _holds(whole: ReportData, part: ReportData, columns: Sequence[Column]) -> bool:
@@ -227,3 +214,74 @@ def _differences(before: set[Key], keys: set[Key], metrics: AbstractSet[str]) ->
 def _listed(names: list[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
+
+
+def report_of_runs(dropped: Mapping[Path, AbstractSet[str]], manifest: Mapping[str, Any], seed: int) -> ReportData:
+    """Return the merged report of run directories of one model, whose samples and answers agree.
+
+    If a sample's metadata differ, the last directory's are used.
+
+    Args:
+        dropped: by run directory, ids of samples whose responses to leave out.
+        manifest: of all of them.
+        seed: keys the bootstrap.
+
+    Raises:
+        FileNotFoundError: none of them has a report.
+        ValueError: a sample's group or a metric's settings differ; the message says where.
+    """
+    files = {file: folder for folder in dropped if (file := report_file(folder)).exists()}
+    if not files:
+        raise FileNotFoundError(
+            f"expected a report in one of {', '.join(map(str, dropped))}, found none; finish one of them"
+        )
+    reports = {file: read_report(file) for file in files}
+    _check_alike(reports)
+    rows_of = {
+        file: {row: key for row, key in enumerate(keys_of(report.responses)) if key[0] not in dropped[files[file]]}
+        for file, report in reports.items()
+    }
+    answered = {
+        key
+        for file, keys in rows_of.items()
+        for row, key in keys.items()
+        if reports[file].responses.status[row] != "error"
+    }
+    parts = []
+    for file, report in reports.items():
+        responses = report.responses
+        rows = [row for row, key in rows_of[file].items() if responses.status[row] != "error" or key not in answered]
+        columns = [column.taken(rows) for column in report.columns]
+        parts.append(Part(str(file), responses.select(rows), columns, {}, report.judge))
+    return _merged(parts, manifest, seed, next(iter(dropped)))
+
+
+def _check_alike(reports: Mapping[Path, ReportData]) -> None:
+    """Raise if a sample's group or a metric's settings differ; warn about metadata that differ."""
+    first_row: dict[str, tuple[Path, Responses, int]] = {}
+    differing, example = 0, ""
+    for file, report in reports.items():
+        responses = report.responses
+        for row in {sample: row for row, sample in reversed(list(enumerate(responses.sample_id)))}.values():
+            before, known, at = first_row.setdefault(responses.sample_id[row], (file, responses, row))
+            where = f"{file}, response {row + 1}: sample {responses.sample_id[row]!r}"
+            as_before = f"as in {before}, response {at + 1}"
+            if responses.group[row] != known.group[at]:
+                raise ValueError(
+                    f"{where}, field 'group': expected {known.group[at]!r}, {as_before}, got {responses.group[row]!r}; "
+                    "groups are resampled together: call one of the runs again with samples in the same groups"
+                )
+            if responses.metadata[row] != known.metadata[at]:
+                differing += 1
+                example = (
+                    example or f"{where}, field 'metadata': {responses.metadata[row]!r:.100}, {as_before} it is not"
+                )
+    if differing:
+        logger.warning("metadata of %d samples differ; the last directory's are used: %s", differing, example)
+    for place, (file, report) in enumerate(reports.items()):
+        for before, earlier in islice(reports.items(), place):
+            for other in setting_conflicts(_settings(earlier.columns), _settings(report.columns)):
+                raise ValueError(
+                    f"{file}: {_described(other)}, and {before} has the first; measure it again in one of them, with a "
+                    "call that names all of its responses, or under another 'name'"
+                )

@@ -9,11 +9,12 @@ from ..jsonl import write_atomically
 from ..naming import unknown_name
 from ..types import Responses, Sample
 from ..unreported import Unreported
-from .comparison import join_for_comparison
+from .comparison import join_for_comparison, side_by_side
 from .findings import Finding, findings
-from .formats import Table, terminal_table
+from .formats import Table, html_table, join_tables, latex_table, markdown_table, terminal_table
+from .html import page
 from .metric_columns import Column
-from .overview import html_table, markdown_table, overview, unanswered_statuses
+from .overview import headline, overview, unanswered_statuses
 from .summary import SummaryRow, summarise
 
 if TYPE_CHECKING:
@@ -97,8 +98,6 @@ class Views:
             Accuracy falls under wrong_think: from 1.00 to 0.00, by 1.00 [0.88, 1.00] (n = 60).
             Brittle under wrong_think: it follows the wrong thought, consistently, to the wrong answer.
         """
-        from .headline import headline
-
         return headline(self.findings(), self._rows)
 
     def plot(self) -> "Figure":
@@ -139,8 +138,6 @@ class Views:
             >>> report.to_html(samples=samples).splitlines()[0]
             '<!doctype html>'
         """
-        from .html import page
-
         text = page(
             self,
             self._columns,
@@ -153,10 +150,7 @@ class Views:
             seed=self.seed,
             judge=self.judge,
         )
-        if path is None:
-            return text
-        write_atomically(Path(path), text)
-        return Path(path)
+        return _written(text, path)
 
     def side_by_side(
         self,
@@ -193,8 +187,6 @@ class Views:
             >>> "Of 8 pairs of answers this alone is right in 8, and other alone in 0." in page
             True
         """
-        from .comparison import side_by_side
-
         parts = join_for_comparison(self.responses, self._columns, other.responses, other._columns)
         own, theirs = (str((report.manifest.get("model") or {}).get("name", "")) for report in (self, other))
         text = side_by_side(
@@ -206,10 +198,7 @@ class Views:
             samples=samples,
             max_flips=max_flips,
         )
-        if path is None:
-            return text
-        write_atomically(Path(path), text)
-        return Path(path)
+        return _written(text, path)
 
     def to_markdown(self) -> str:
         """Return the overview as a Markdown table."""
@@ -247,8 +236,6 @@ class Views:
             >>> print(report.to_latex(metrics=["accuracy"], label="tab:robustness").splitlines()[6])
                 condition & accuracy $\uparrow$ & unparsed/ truncated & n & errors \\
         """
-        from .formats import join_tables, latex_table
-
         known = [column.name for column in self._columns]
         if unknown := [name for name in metrics or () if name not in known]:
             raise ValueError(f"expected metrics of the report, {unknown_name(unknown[0], known)}")
@@ -270,11 +257,7 @@ class Views:
             )
             for values, part in parts
         ]
-        text = latex_table(join_tables(tables, keys), caption, label, names=1 + len(keys))
-        if path is None:
-            return text
-        write_atomically(Path(path), text + "\n")
-        return Path(path)
+        return _written(latex_table(join_tables(tables, keys), caption, label, names=1 + len(keys)), path, "\n")
 
     def __str__(self) -> str:
         return terminal_table(self._overview())
@@ -287,3 +270,11 @@ class Views:
     def _overview(self) -> Table:
         table = overview(self.responses, self._columns, self._rows, self.judge)
         return replace(table, notes=(*table.notes, str(self.unreported))) if self.unreported else table
+
+
+def _written(text: str, path: str | Path | None, end: str = "") -> Path | str:
+    """Write a text to a file and return its path, or return the text if there is no path."""
+    if path is None:
+        return text
+    write_atomically(Path(path), text + end)
+    return Path(path)

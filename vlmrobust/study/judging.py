@@ -9,8 +9,7 @@ from ..catalogue import judged_metrics, slug_of
 from ..judges import Judge
 from ..locking import DirectoryLock
 from ..report import Report
-from ..report.files import LINES, report_file
-from ..report.run_report import last_report_file
+from ..report.files import LINES, last_report_file, report_file
 from .construction import Lazy, judge_of
 from .entries import JudgeEntry, secrets_of
 from .tables import JudgementRow, RunRow

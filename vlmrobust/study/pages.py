@@ -10,7 +10,7 @@ from importlib.resources import files
 from urllib.parse import quote
 
 from ..report.formats import block, inline
-from ..report.rendering import templates
+from ..report.html import templates
 from ..text import readable, without_local_paths
 from .page_cells import Cell
 from .pictures import Curves

@@ -18,8 +18,7 @@ from ..metrics import Metric, PairedMetric
 from ..metrics.catalogue import default_metrics, metrics_named
 from ..models import Model
 from ..perturbations.catalogue import conditions_named
-from ..report.files import report_file
-from ..report.run_report import last_report_file
+from ..report.files import last_report_file, report_file
 from ..workers import ThisProcess
 from .construction import Lazy, free_memory, model_of, samples_of, style_of
 from .definition import StudyDefinition

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from ..functional import QUADRANTS
 from ..judges import RuleJudge
-from ..report.overview import Table, judge_note
-from ..report.run_report import last_report_file
+from ..report.files import last_report_file
+from ..report.formats import Table
+from ..report.overview import judge_note
 from ..text import readable, unit_labels, without_local_paths
 from .page_cells import (
     RUN,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from ..naming import unknown_name
-from ..report.overview import terminal_table
+from ..report.formats import terminal_table
 from ..types.frozen import named_errors
 from .definition import StudyDefinition, read_study
 from .outputs import keep_result

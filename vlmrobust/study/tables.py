@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..catalogue import JUDGED_METRICS
 from ..metrics import Accuracy, CorrectProbability, LetterEntropy
 from ..report import MacroRow, Report, SummaryRow, SurvivalRow
+from ..report.files import last_report_file
 from ..report.metric_columns import table_of
-from ..report.run_report import last_report_file
 from .agreement import agreement
 from .definition import StudyDefinition
 

@@ -17,7 +17,7 @@ from ..locking import DirectoryInUseError, DirectoryLock, new_run
 from ..manifest import Manifest
 from ..models.base import Model, work_of
 from ..report import Report
-from ..report.run_report import last_report_file
+from ..report.files import last_report_file
 from ..store import RunDirectory
 from ..types import Sample
 from .answering import answer_batches, recorded_responses
