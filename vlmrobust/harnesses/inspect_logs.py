@@ -7,7 +7,7 @@ from typing import Any
 
 from ..data.row import images_of
 from ..models.server.replies import Reply, response_of
-from ..models.server.steps import Steps
+from ..models.server.tokens import Steps
 from ..types import Prompt, Response, Sample, Style
 from .imported import (
     Imported,

@@ -141,7 +141,7 @@ def test_a_wrong_tokenizer_ends_a_run_before_its_first_row(server, model_at):
 
 def test_a_different_token_count_of_the_processor_is_a_warning(server, model_at, monkeypatch):
     from vlmrobust import demo
-    from vlmrobust.models.server.letter_readout import LetterReadout
+    from vlmrobust.models.server.readout import LetterReadout
 
     processor = demo.model().processor
     monkeypatch.setattr(LetterReadout, "processor", lambda letters: processor)

@@ -10,7 +10,8 @@ from openai_server import ToyModel
 from vlmrobust import Sample, Style, expand
 from vlmrobust.models.base import RefusedError
 from vlmrobust.models.letter_tokens import letter_of
-from vlmrobust.models.server.letter_readout import MOST, CheckpointTokens, ServedTokens
+from vlmrobust.models.server.readout import MOST
+from vlmrobust.models.server.tokens import CheckpointTokens, ServedTokens
 from vlmrobust.perturbations import StopThink, WrongThink
 from vlmrobust.prompting import LETTERS
 from vlmrobust.testing.model_checks import varied_samples

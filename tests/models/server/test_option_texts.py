@@ -4,7 +4,7 @@ import pytest
 from openai_server import ToyModel
 
 from vlmrobust import Style, expand
-from vlmrobust.models.server.option_texts import option_logprobs
+from vlmrobust.models.server.readout import option_logprobs
 from vlmrobust.models.server.replies import PromptToken
 from vlmrobust.perturbations import StopThink
 from vlmrobust.testing.model_checks import varied_samples

@@ -5,7 +5,7 @@ from types import SimpleNamespace as Obj
 
 import pytest
 
-from vlmrobust.models.server.steps import Step
+from vlmrobust.models.server.tokens import Step
 
 
 def make_entry(token, logprob=-0.1, top=(), with_bytes=True):

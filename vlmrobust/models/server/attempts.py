@@ -16,10 +16,13 @@ from typing import Any, TypeVar
 
 from ..base import RefusedError
 
-__all__ = ["CONNECT_TIMEOUT", "Retrier", "bounded_client"]
+__all__ = ["CONNECT_TIMEOUT", "UNSUPPORTED", "Retrier", "bounded_client"]
 
 
 logger = logging.getLogger(__name__)
+
+UNSUPPORTED = (400, 422, 500, 501)
+"""Statuses of a request that the server does not support; with some servers, a template that raises is a 500."""
 
 _CHUNK = 65_536  # bytes per write
 CONNECT_TIMEOUT = 5.0  # seconds, the official client's default

@@ -11,7 +11,7 @@ from pydantic_core import from_json
 
 from ...types.frozen import Frozen
 from ..generation import sampling_seed
-from .attempts import Retrier
+from .attempts import UNSUPPORTED, Retrier
 from .client import secrets_of
 from .messages import PrefillMode, request_flags
 from .replies import Reply
@@ -19,7 +19,7 @@ from .replies import Reply
 if TYPE_CHECKING:
     from openai import OpenAI
 
-__all__ = ["EXACT", "UNSUPPORTED", "Chat", "Price", "Usage", "same_model"]
+__all__ = ["EXACT", "Chat", "Price", "Usage", "same_model"]
 
 
 _Amount = Annotated[float, Field(ge=0)]
@@ -108,9 +108,6 @@ logger = logging.getLogger(__name__)
 _SEED_BITS = 31  # some servers keep a seed in 32 bits
 EXACT = "logprob_token_ids"
 """The request field with the ids of the tokens whose log-probabilities to return."""
-
-UNSUPPORTED = (400, 422, 500, 501)
-"""Statuses of a request that the server does not support; with some servers, a template that raises is a 500."""
 
 _NO_SUCH_PATH = range(500, 600)  # sent by some servers for unknown paths
 

@@ -8,9 +8,8 @@ from typing import Any, Literal
 from ...types import Prompt, Sample, Style, open_image
 from ...types.frozen import Frozen
 from .chat import Chat, same_model
-from .continuation import Continuation
-from .letter_readout import LetterReadout
-from .messages import PrefillMode, data_url, messages_of
+from .messages import Continuation, PrefillMode, data_url, messages_of
+from .readout import LetterReadout
 from .replies import Reply
 
 __all__ = ["ServerCheck", "check_server"]

@@ -17,12 +17,10 @@ from ..response_building import forced_text, shown_letters
 from .chat import Chat, Price, Usage
 from .check import ServerCheck, check_server
 from .client import Pool, make_client
-from .continuation import Continuation
-from .letter_readout import LetterReadout
-from .messages import ContinuationMode, PrefillMode, SharedUrls, data_url, messages_of
-from .option_texts import PROMPT_LOGPROBS, OptionTexts, PromptScorer
+from .messages import Continuation, ContinuationMode, PrefillMode, SharedUrls, data_url, messages_of
+from .readout import PROMPT_LOGPROBS, LetterReadout, OptionTexts, PromptScorer
 from .replies import response_of
-from .steps import Step
+from .tokens import Step
 
 __all__ = ["OpenAIModel"]
 

@@ -17,9 +17,9 @@ from ...types import Carrier, Prompt, Response
 from ...types.response import parse_turn
 from ..letter_tokens import letter_of
 from ..response_building import shown_letters
-from .steps import Step, Steps, field_of
+from .tokens import PromptToken, Step, Steps, field_of
 
-__all__ = ["PromptToken", "Reply", "after_prefix", "read_letters", "rebuild_text", "response_of", "token_at"]
+__all__ = ["Reply", "after_prefix", "read_letters", "rebuild_text", "response_of", "token_at"]
 
 
 _CONTROL = re.compile(rb"<[^<>]*>|\[[^\[\]]*\]")
@@ -142,21 +142,6 @@ def _without(text: str, starts: Sequence[str]) -> Iterator[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class PromptToken:
-    """A token of the prompt.
-
-    Attributes:
-        id: its id in the vocabulary.
-        text: its text.
-        logprob: its log-probability (nats) given the tokens before it; None = unknown.
-    """
-
-    id: int
-    text: str
-    logprob: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class Reply:
     """One completion.
 
@@ -215,7 +200,7 @@ class Reply:
             cached_tokens=_count(details, "cached_tokens"),
             completion_tokens=_count(usage, "completion_tokens"),
             model=name if isinstance(name := field_of(completion, "model"), str) else None,
-            prompt=tuple(map(_prompt_token, (field_of(completion, "prompt_logprobs") or ())[1:])),
+            prompt=tuple(map(PromptToken.of, (field_of(completion, "prompt_logprobs") or ())[1:])),
         )
 
     def turn(
@@ -356,13 +341,6 @@ def _joined(content: Any) -> str:
         if (kind := field_of(part, "type")) != "text":
             raise ValueError(f"expected content of type 'text', got {kind!r}")
     return "".join(field_of(part, "text") for part in content)
-
-
-def _prompt_token(entry: Any) -> PromptToken:
-    # Keyed by token id; the prompt's own token comes first.
-    token, details = next(iter(entry.items()))
-    logprob = field_of(details, "logprob")
-    return PromptToken(int(token), str(details["decoded_token"]), None if logprob is None else float(logprob))
 
 
 def _count(usage: Any, name: str) -> int | None:

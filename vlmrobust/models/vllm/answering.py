@@ -25,7 +25,7 @@ from ..generation import check_options, sampling_seed
 from ..letter_tokens import LetterFamily, LetterVocabulary
 from ..option_texts import Frame, forced_frame, option_response, own_frame, scored_texts
 from ..response_building import closed, decoded_text, forced_text, not_finite, read_response, shown_letters, step_of
-from ..server.steps import logsumexp
+from ..server.tokens import logsumexp
 from .engine import Flow, Output, Request
 
 __all__ = [

@@ -1,189 +1,42 @@
-"""Read letter probabilities from a server: exactly by token id, or from its top k.
+"""Read letters and score option texts at a server, exactly by token id, or letters from its top k.
 
 Exact readout needs a server that returns the log-probabilities of requested token ids (vLLM). This is tested, since
 servers ignore fields that they do not know.
 
-The ids come from the checkpoint's tokenizer, if given, which yields all forms of a letter ("A", " A", "(A", ">A"); or
-from the server's `/tokenize`, which yields those of `_FORMS` and the token that it makes of the letter after a text.
+As in process (`models.option_texts`), log P(option) covers the option's text and the closing tag, summed from where the
+options' tokens first differ. The server tokenises the text and returns its prompt's log-probabilities (vLLM). Only chat
+requests are used, since completion requests have no images. Texts that only the end of the turn closes
+(`answer_tags=None`, direct answers) are not scored, since the tokens that end a turn are unknown.
 """
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from os import PathLike
-from typing import Any, Protocol
+from typing import Any
 
-from ...prompting import KNOWN_TOKENS, SpecialTokens, letter_columns
-from ...types import Prompt
+from ...prompting import KNOWN_TOKENS, SpecialTokens
+from ...types import Prompt, Response
 from ..base import RefusedError
-from ..letter_tokens import TAIL, LetterVocabulary, letter_of
+from ..letter_tokens import letter_of
+from ..option_texts import Frame, own_frame
+from ..response_building import forced_text
 from .chat import EXACT, Chat
 from .client import Memo
-from .steps import Step, logsumexp
+from .tokens import (
+    CheckpointTokens,
+    LetterPosition,
+    LetterTokens,
+    PromptToken,
+    ServedTokens,
+    Step,
+    common_length,
+    logsumexp,
+)
 
-__all__ = ["MOST", "CheckpointTokens", "LetterPosition", "LetterReadout", "LetterTokens", "ServedTokens"]
-
+__all__ = ["MOST", "PROMPT_LOGPROBS", "LetterReadout", "OptionTexts", "PromptScorer", "option_logprobs"]
 
 MOST = 128
 """Maximum number of token ids in a request."""
-
-# Likeliest first; a `>` belongs to the tag before the letter.
-_BEFORE = ("", " ", ">", "(", " (", "\n", "[", '"', "'", "*", *"_.-/,<\t=:&+%$")
-_BEHIND = (")", ".", ":", ",", "<", "\n")
-_FORMS = (*((before, "") for before in _BEFORE), *((before, behind) for before in ("", " ") for behind in _BEHIND))
-_RANKS = {form: rank for rank, form in enumerate(_FORMS)}
-
-
-@dataclass(frozen=True, slots=True)
-class LetterPosition:
-    """A position in a text before a letter, at which the letter's token may begin.
-
-    Attributes:
-        remainder: the text from here to the letter; empty = the letter is here.
-        onward: the text of the next token of the remainder.
-        ids: the token of `onward`, then the letters' tokens, likeliest forms first; empty = unknown.
-    """
-
-    remainder: str
-    onward: str
-    ids: tuple[int, ...] = ()
-
-
-class LetterTokens(Protocol):
-    """Provides the letters' tokens."""
-
-    def positions(self, text: str, letters: str) -> tuple[LetterPosition, ...]:
-        """Return where a letter after a text may begin: usually only at its end, see `LetterVocabulary.forced_prefix`.
-
-        Args:
-            text: the text before the letter.
-            letters: the letters to find.
-        """
-
-    def text_of(self, token: int) -> str:
-        """Return the text of a token."""
-
-
-class CheckpointTokens:
-    """Provides the letters' tokens from the checkpoint's tokenizer.
-
-    Args:
-        tokenizer: a Hugging Face tokenizer, or a processor that has one.
-    """
-
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
-        self._vocabulary = LetterVocabulary(self._tokenizer)
-        self._texts: dict[int, str] = {}
-
-    def positions(self, text: str, letters: str) -> tuple[LetterPosition, ...]:
-        """See `LetterTokens.positions`."""
-        prefix = self._vocabulary.forced_prefix(text)
-        onward = [self.text_of(token) for token in prefix.tokens]
-        found = []
-        for position, family in enumerate(prefix.families):
-            rest = "".join(onward[position:])
-            rows = [[token for token in family[row].tolist() if token >= 0] for row in letter_columns(letters)]
-            ranked = sorted(
-                (self._rank(token, rest, letter), token)
-                for letter, row in zip(letters, rows, strict=True)
-                for token in row
-            )
-            through = prefix.tokens[position : position + 1]
-            ids = (*through, *(token for _, token in ranked))
-            found.append(LetterPosition(rest, "".join(onward[position : position + 1]), ids))
-        return tuple(found)
-
-    def text_of(self, token: int) -> str:
-        """See `LetterTokens.text_of`."""
-        if token not in self._texts:
-            self._texts[token] = self._decoded(token)
-        return self._texts[token]
-
-    def _decoded(self, token: int) -> str:
-        return str(self._tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False))
-
-    def _rank(self, token: int, rest: str, letter: str) -> int:
-        before, _, behind = self.text_of(token).removeprefix(rest).partition(letter)
-        return _RANKS.get((before, behind), len(_RANKS))
-
-
-class ServedTokens:
-    """Provides the letters' tokens from the server's `/tokenize` and `/detokenize`, as in vLLM.
-
-    Args:
-        post: posts a body to a path of the server and returns the reply; None = no such path.
-        model: the model's name at the server.
-    """
-
-    def __init__(self, post: Callable[[str, Mapping[str, Any]], Any], model: str) -> None:
-        self._post = post
-        self._model = model
-        self._known: dict[str, list[int]] = {}
-        self._texts: dict[int, str] = {}
-        self._positions: dict[tuple[str, str], tuple[LetterPosition, ...]] = {}
-
-    def is_offered(self) -> bool:
-        """Return whether the server has both paths, and they are inverse."""
-        try:
-            return self.text_of(self._encoded("A")[-1]).strip() == "A"
-        except (LookupError, TypeError):
-            return False
-
-    def positions(self, text: str, letters: str) -> tuple[LetterPosition, ...]:
-        """See `LetterTokens.positions`."""
-        key = text[-TAIL:], letters
-        if key not in self._positions:
-            self._positions[key] = self._find(*key)
-        return self._positions[key]
-
-    def text_of(self, token: int) -> str:
-        """See `LetterTokens.text_of`."""
-        if token not in self._texts:
-            reply = self._post("/detokenize", {"model": self._model, "tokens": [token]})
-            self._texts[token] = str(reply["prompt"])
-        return self._texts[token]
-
-    def _find(self, tail: str, letters: str) -> tuple[LetterPosition, ...]:
-        prefix = self._encoded(tail) if tail else []
-        written = {(space, letter): self._encoded(tail + space + letter) for letter in letters for space in ("", " ")}
-        shared = min(_common(prefix, one) for one in written.values())
-        onward = [self.text_of(token) for token in prefix[shared:]]
-        found = []
-        for position in range(len(onward) + 1):
-            rest = "".join(onward[position:])
-            ids = dict.fromkeys(prefix[shared + position : shared + position + 1])
-            # The letter tokenised in context; a SentencePiece vocabulary tokenises it differently alone.
-            for one in written.values():
-                behind = one[shared + position :]
-                same = one[: shared + position] == prefix[: shared + position]
-                if same and len(behind) == 1 and self._reads(behind[0], rest, letters):
-                    ids[behind[0]] = None
-            for before, after in _FORMS:
-                for letter in letters:
-                    one = self._encoded(f"{rest}{before}{letter}{after}")
-                    if len(one) == 1 and self._reads(one[0], rest, letter):
-                        ids[one[0]] = None
-            found.append(LetterPosition(rest, "".join(onward[position : position + 1]), tuple(ids)))
-        return tuple(found)
-
-    def _reads(self, token: int, rest: str, letters: str) -> bool:
-        text = self.text_of(token)
-        return text.startswith(rest) and (letter_of(text.removeprefix(rest)) or " ") in letters
-
-    def _encoded(self, text: str) -> list[int]:
-        if text not in self._known:
-            body = {"model": self._model, "prompt": text, "add_special_tokens": False}
-            self._known[text] = [int(token) for token in self._post("/tokenize", body)["tokens"]]
-        return self._known[text]
-
-
-def _common(tokens: Sequence[int], others: Sequence[int]) -> int:
-    pairs = zip(tokens, others, strict=False)
-    return next(
-        (position for position, (one, other) in enumerate(pairs) if one != other), min(len(tokens), len(others))
-    )
-
 
 _QUESTION: list[dict[str, Any]] = [{"role": "user", "content": [{"type": "text", "text": "Say one letter."}]}]
 _TESTED_LETTERS = "ABCDEFGH"
@@ -348,3 +201,106 @@ def _loaded(tokenizer: Any) -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(tokenizer)
+
+
+PromptScorer = Callable[[str], Sequence[PromptToken]]
+"""Prefills the assistant's turn with a text and returns the tokens of the whole prompt."""
+
+PROMPT_LOGPROBS = {"prompt_logprobs": 0}
+"""The request field for the log-probabilities of the prompt's own tokens."""
+
+
+class OptionTexts:
+    """Scores the options' texts of prompts with text answers.
+
+    Args:
+        chat: sends the requests.
+    """
+
+    def __init__(self, chat: Chat) -> None:
+        self._chat = chat
+        self._known = Memo()
+
+    def is_offered(self) -> bool:
+        """Return whether the server returns its prompt's log-probabilities; tested once."""
+        if self._chat.top_logprobs is None:
+            return False
+        question = [{"role": "user", "content": [{"type": "text", "text": "Say yes."}]}]
+        return self._known.get(
+            "offered", lambda: bool(self._chat.try_request(question, PROMPT_LOGPROBS, lambda reply: reply.prompt))
+        )
+
+    def read(self, prompt: Prompt, score: PromptScorer) -> Response | None:
+        """Return the likeliest option as the response, if nothing is left to decode, else None.
+
+        Args:
+            prompt: the prompt.
+            score: see `PromptScorer`.
+        """
+        opener, style = forced_text(prompt), prompt.style
+        if opener is None or style.mode == "direct" or not style.answer_closer:
+            return None
+        frame = Frame(opener, style.answer_closer)
+        logprobs, counts = self._scored(prompt, frame, score)
+        likeliest = max(range(len(logprobs)), key=logprobs.__getitem__)
+        response = Response.parse(
+            prompt,
+            frame.before + prompt.options[likeliest] + frame.after,
+            finish_reason="readout",
+            option_logprobs=logprobs,
+            option_tokens=counts,
+            readout="option_text_fixed_prefix",
+            n_tokens=0,
+        )
+        answer = prompt.order[likeliest]  # a parser could misread an option such as "B or C"
+        return response.replace(answer=answer, status="abstained" if answer is None else "answered")
+
+    def with_logprobs(self, prompt: Prompt, response: Response, score: PromptScorer) -> Response:
+        """Return a response with the options' log-probabilities, if its answer is in tags."""
+        frame = own_frame(prompt, response)
+        if frame is None or not frame.after:
+            return response
+        logprobs, counts = self._scored(prompt, frame, score)
+        return response.with_options(prompt, logprobs, readout="option_text", option_tokens=counts)
+
+    def _scored(self, prompt: Prompt, frame: Frame, score: PromptScorer) -> tuple[list[float], list[int]]:
+        before = prompt.prefill + frame.before
+        prefix = score(before)
+        texts = [score(before + option + frame.after) for option in prompt.options]
+        return option_logprobs(prefix, texts, frame.after)
+
+
+def option_logprobs(
+    prefix: Sequence[PromptToken], texts: Sequence[Sequence[PromptToken]], after: str
+) -> tuple[list[float], list[int]]:
+    """Return each text's log-probability (nats) given the common prefix, and its number of tokens.
+
+    Args:
+        prefix: the tokens of the prefix alone.
+        texts: the tokens of the prefix with each text and its closing tag.
+        after: the closing tag. Its last token is left out if it may merge with what follows (">").
+
+    Raises:
+        ValueError: a token has no log-probability.
+    """
+    known = [token.id for token in prefix]
+    shared = min(common_length(known, [token.id for token in one]) for one in texts)
+    sums, counts = [], []
+    for one in texts:
+        scored = one[shared : len(one) - _open_end(one, after)]
+        values = [token.logprob for token in scored]
+        if not values or None in values:
+            raise ValueError(
+                f"expected the log-probabilities of the prompt's tokens {[t.text for t in scored]}, got {values}"
+            )
+        sums.append(sum(value for value in values if value is not None))
+        counts.append(len(values))
+    return sums, counts
+
+
+def _open_end(tokens: Sequence[PromptToken], after: str) -> int:
+    closing, length = 0, 0
+    while length < len(after) and closing < len(tokens):
+        closing += 1
+        length += len(tokens[-closing].text)
+    return int(closing > 1)
