@@ -189,6 +189,7 @@ FORMER: Mapping[str, str] = {
     "report.parquet": "report.serialisation",
     "report.runs": "report.run_report",
     "report.headline": "report.overview report.html",
+    "report.assertions": "report.findings",
 }
 """The current modules of each former module's names, separated by spaces, relative to the package."""
 

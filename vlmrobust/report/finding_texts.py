@@ -1,7 +1,7 @@
 """Write the sentences of findings: templates over rows of the summary, one function each.
 
-`label` is the condition's name in the sentence. Shares and their differences are from 0 to 1, as in the summary, with
-95 % intervals in brackets.
+Shares and their differences are from 0 to 1, as in the summary, with 95 % intervals in brackets. The labels of the
+conditions that a finding is about are put before its sentence.
 """
 
 import math
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from ..judges import Measured
 from ..text import readable
+from .formats import with_interval
 from .summary import SummaryRow
 
 __all__ = [
@@ -53,19 +54,16 @@ TYPICAL = 0.975
 _CUT_OFF = (" of the answers were cut off", " can't be read")
 
 
-def change(label: str, row: SummaryRow, reasons: Sequence[str] = ()) -> str:
-    """Describe the change of a metric from base, and the reasons against calling it a finding."""
+def change(row: SummaryRow, *, is_weak: bool) -> str:
+    """Describe the change of a metric from base; a weak one is not significant after the correction."""
     metric, counted = readable(row.metric), f"(n = {row.n})"
-    if row.high < 0:
-        sentence = f"{label}: {metric} falls by {_amount(row)} {counted}"
-    elif row.low > 0:
-        sentence = f"{label}: {metric} rises by {_amount(row)} {counted}"
-    else:
-        sentence = (
-            f"{label}: {metric} can't be told from base: {_difference(row)} {counted}; a fall of up to "
-            f"{_share(max(0.0, -row.low))} is not excluded"
-        )
-    return f"{'; but '.join([sentence, *reasons])}."
+    against = f"; but corrected for the number of comparisons p = {row.p_adjusted:.2g}" if is_weak else ""
+    if row.high < 0 or row.low > 0:
+        return f"{metric} {'falls' if row.high < 0 else 'rises'} by {_amount(row)} {counted}{against}."
+    return (
+        f"{metric} can't be told from base: {_difference(row)} {counted}; a fall of up to {_share(max(0.0, -row.low))} "
+        "is not excluded."
+    )
 
 
 def why_not_compared(row: SummaryRow) -> str:
@@ -73,61 +71,61 @@ def why_not_compared(row: SummaryRow) -> str:
     return row.note or ("all samples are of one group" if row.n else "it is defined for no sample")
 
 
-def not_compared(label: str, metric: str, why: str) -> str:
-    """Say that a metric cannot be compared with base, and why."""
-    return f"{label}: {readable(metric)} can't be compared with base: {why}."
+def not_compared(why: str) -> str:
+    """Say that accuracy cannot be compared with base, and why."""
+    return f"accuracy can't be compared with base: {why}."
 
 
-def flips(label: str, row: SummaryRow, is_shown: bool) -> str:
+def flips(row: SummaryRow, is_shown: bool) -> str:
     """Compare the share of flipped answers with the noise floor; `row` is of the flip rate."""
-    sentence = f"{label}: {_share(row.paired_value)} of the answers flip (n = {row.n})"
+    sentence = f"{_share(row.paired_value)} of the answers flip (n = {row.n})"
     floor = f"the noise floor of {_share(row.base_value)}"
     if is_shown:
         return f"{sentence}, {_difference(row)} above {floor}."
     return f"{sentence}, which sampling alone may do: {_difference(row)} against {floor}."
 
 
-def inconsistent(label: str, row: SummaryRow) -> str:
+def inconsistent(row: SummaryRow) -> str:
     """Say that answers do not follow from thoughts without injected text; `row` is of consistency."""
     return (
-        f"{label}: the thought concludes the answer in {_value(row)} of the {row.n_value} judged responses only: "
+        f"the thought concludes the answer in {_value(row)} of the {row.n_value} judged responses only: "
         "answers do not follow from thoughts, though nothing was put into them."
     )
 
 
-def stubborn(label: str, accuracy: SummaryRow, consistency: SummaryRow, margin: float) -> str:
+def stubborn(accuracy: SummaryRow, consistency: SummaryRow, margin: float) -> str:
     """Say that a model stays right despite a prefilled wrong thought."""
     return (
-        f"{label}: a stubborn expert. Accuracy is kept within {_share(margin)} of base ({_difference(accuracy)}, n = "
+        f"a stubborn expert. Accuracy is kept within {_share(margin)} of base ({_difference(accuracy)}, n = "
         f"{accuracy.n}), while the thought concludes the answer in {_value(consistency)} of the judged responses only "
         f"(n = {consistency.n_value}; against base {_difference(consistency)}, n = {consistency.n}): it is right "
         "against its own begun thought."
     )
 
 
-def brittle(label: str, accuracy: SummaryRow, follow: SummaryRow, consistency: SummaryRow, margin: float) -> str:
+def brittle(accuracy: SummaryRow, follow: SummaryRow, consistency: SummaryRow, margin: float) -> str:
     """Say that a model follows the wrong thought consistently to the wrong answer."""
     return (
-        f"{label}: brittle. Accuracy falls by more than {_share(margin)} ({_difference(accuracy)}, n = {accuracy.n}), "
+        f"brittle. Accuracy falls by more than {_share(margin)} ({_difference(accuracy)}, n = {accuracy.n}), "
         f"the asserted wrong option is answered in {_value(follow)} of the samples ({_under_base(follow)}), and the "
         f"thought concludes the answer in {_value(consistency)} of the judged responses (n = {consistency.n_value}): "
         "it follows the wrong thought consistently to the wrong answer."
     )
 
 
-def neither(label: str, accuracy: SummaryRow, follow: SummaryRow, consistency: SummaryRow) -> str:
+def neither(accuracy: SummaryRow, follow: SummaryRow, consistency: SummaryRow) -> str:
     """Say that the intervals support neither pattern."""
     return (
-        f"{label}: neither a stubborn expert nor brittle by these intervals: accuracy {_difference(accuracy)}, the "
+        f"neither a stubborn expert nor brittle by these intervals: accuracy {_difference(accuracy)}, the "
         f"wrong option answered in {_value(follow)}, consistency {_value(consistency)} (n = {accuracy.n}, "
         f"{follow.n_value}, {consistency.n_value})."
     )
 
 
-def form_effect(label: str, row: SummaryRow) -> str:
+def form_effect(row: SummaryRow) -> str:
     """Say that accuracy falls although the text is true or neutral."""
     return (
-        f"{label}: accuracy falls by {_amount(row)} (n = {row.n}) although the text asserts nothing wrong: its form "
+        f"accuracy falls by {_amount(row)} (n = {row.n}) although the text asserts nothing wrong: its form "
         "disturbs, so a fall under a wrong text of that form is not about content alone."
     )
 
@@ -173,53 +171,50 @@ def judged(judge: str, known: Measured | None) -> str:
     )
 
 
-def unjudged_for_errors(label: str, count: int, thoughts: int, sample: str, message: str) -> str:
+def unjudged_for_errors(count: int, thoughts: int, sample: str, message: str) -> str:
     """Say on how many thoughts the judge failed."""
     return (
-        f"{label}: the judge failed on {count} of {thoughts} thoughts: they have no verdict. The first, of sample "
+        f"the judge failed on {count} of {thoughts} thoughts: they have no verdict. The first, of sample "
         f"{sample!r}: {message.rstrip('.')}. Where verdicts are kept, judging again asks for these alone."
     )
 
 
-def uncovered(label: str, rows: Sequence[SummaryRow]) -> str:
+def uncovered(rows: Sequence[SummaryRow]) -> str:
     """Say what share of responses has a verdict; `rows` are of consistency, one per named condition."""
     least, most = (_share(end(row.coverage for row in rows)) for end in (min, max))
     span = least if least == most else f"{least} to {most}"
     return (
-        f"{label}: the judge has a verdict on {span} of the responses (base: {_share(rows[0].base_coverage)}): "
+        f"the judge has a verdict on {span} of the responses (base: {_share(rows[0].base_coverage)}): "
         "consistency is about those, and says nothing of the others; a change of it is about the pairs that have two."
     )
 
 
-def unjudged(label: str) -> str:
+def unjudged() -> str:
     """Say that no response has a verdict."""
-    return f"{label}: the judge has no verdict on any response: consistency says nothing here."
+    return "the judge has no verdict on any response: consistency says nothing here."
 
 
-def cut_off(
-    label: str, truncated: SummaryRow, unparsed: SummaryRow | None, accuracy: SummaryRow | None, part: float
-) -> str:
-    """Say how many answers were cut off or unreadable; they may explain `part` of a fall in accuracy."""
-    rates = [truncated] if unparsed is None else [truncated, unparsed]
-    is_alone = accuracy is None or math.isnan(truncated.difference)
+def cut_off(rates: Sequence[SummaryRow], accuracy: SummaryRow | None, part: float) -> str:
+    """Say how many answers were cut off, and perhaps unreadable; they may explain `part` of a fall in accuracy."""
+    is_alone = accuracy is None or math.isnan(rates[0].difference)
     values = [row.value if is_alone else row.paired_value for row in rates]
-    sentence = f"{label}: {' and '.join(map(str.__add__, map(_share, values), _CUT_OFF))}"
+    sentence = " and ".join(map(str.__add__, map(_share, values), _CUT_OFF))
     if accuracy is None or is_alone:
         return (
-            f"{sentence} (n = {truncated.n_value}); they count as wrong, so accuracy may be up to "
+            f"{sentence} (n = {rates[0].n_value}); they count as wrong, so accuracy may be up to "
             f"{_share(sum(values))} higher without the token limit."
         )
     before, fall = sum(row.base_value for row in rates), -accuracy.difference
     return (
-        f"{sentence} (n = {truncated.n}; base: {_share(before)} together); they count as wrong, so up to "
+        f"{sentence} (n = {rates[0].n}; base: {_share(before)} together); they count as wrong, so up to "
         f"{_share(min(part, fall))} of the fall of {_share(fall)} in accuracy may be the token limit or the "
         "format, no wrong choice."
     )
 
 
-def abstained(label: str, row: SummaryRow, fall: SummaryRow | None, part: float) -> str:
+def abstained(row: SummaryRow, fall: SummaryRow | None, part: float) -> str:
     """Say how many answers abstain; they may explain `part` of a fall in accuracy; `row` is of the abstain rate."""
-    sentence = f"{label}: {_value(row)} of the answers abstain (n = {row.n_value})"
+    sentence = f"{_value(row)} of the answers abstain (n = {row.n_value})"
     if fall is None:
         return f"{sentence}; they count as wrong."
     return (
@@ -228,25 +223,25 @@ def abstained(label: str, row: SummaryRow, fall: SummaryRow | None, part: float)
     )
 
 
-def carried_in_user_turn(label: str) -> str:
+def carried_in_user_turn() -> str:
     """Say that the text of a condition was put into the user's turn."""
     return (
-        f"{label}: the text was put into the user's turn, not into the assistant's: not the same condition as one that "
+        "the text was put into the user's turn, not into the assistant's: not the same condition as one that "
         "was prefilled, and not to be compared with it."
     )
 
 
-def other_read_outs(label: str, metrics: Sequence[str], note: str) -> str:
+def other_read_outs(metrics: Sequence[str], note: str) -> str:
     """Say which letter metrics are not compared, and why."""
-    return f"{label}: {', '.join(map(readable, metrics))}: {note}; these are different quantities."
+    return f"{', '.join(map(readable, metrics))}: {note}; these are different quantities."
 
 
-def left_out(label: str, errors: int, not_applicable: int, *, is_each: bool) -> str:
+def left_out(errors: int, not_applicable: int, is_each: bool) -> str:
     """Say how many responses are in no number; `is_each`: the counts hold for each of several conditions."""
     each = " each" if is_each else ""
     parts = [f"failed responses: {errors}{each}"] if errors else []
     parts += [f"prompts that the condition does not fit: {not_applicable}{each}"] if not_applicable else []
-    return f"{label}: {'; '.join(parts)}. They are in no number."
+    return f"{'; '.join(parts)}. They are in no number."
 
 
 def base_accuracy(row: SummaryRow) -> str:
@@ -338,15 +333,13 @@ def _share(value: float) -> str:
 
 
 def _value(row: SummaryRow) -> str:
-    known = "no interval" if math.isnan(row.value_low) else f"{row.value_low:.2f}, {row.value_high:.2f}"
-    return f"{row.value:.2f} [{known}]"
+    return with_interval(row.value, row.value_low, row.value_high)
 
 
 def _difference(row: SummaryRow) -> str:
-    return f"{row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}]"
+    return with_interval(row.difference, row.low, row.high, sign="+")
 
 
 def _amount(row: SummaryRow) -> str:
     """Return the size of a change whose interval is on one side of 0."""
-    low, high = sorted((abs(row.low), abs(row.high)))
-    return f"{abs(row.difference):.2f} [{low:.2f}, {high:.2f}]"
+    return with_interval(abs(row.difference), *sorted((abs(row.low), abs(row.high))))

@@ -1,9 +1,9 @@
 """Derive the sentences that a report supports: changes, stubborn and brittle models, and limits of the results."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,10 @@ import numpy as np
 from ..functional.closed_form import holm
 from ..judges import measured
 from ..judges.base import title_of
+from ..perturbations.texts import quotable
 from ..text import unit_labels
 from ..types import Responses
 from . import finding_texts
-from .assertions import assertion_of
 from .metric_columns import Column
 from .pairing import UNSCORED, Unit, is_one_of, units_of
 from .summary import SummaryRow
@@ -107,8 +107,8 @@ class _Condition:
         row = self.rows.get(metric)
         return None if row is None or math.isnan(row.low) else row
 
-    def finding(self, kind: str, text: str) -> Finding:
-        return Finding(kind, self.unit.condition, text, kind in _LIMITS, (self.label,))
+    def finding(self, kind: str, sentence: str) -> Finding:
+        return Finding(kind, self.unit.condition, f"{self.label}: {sentence}", kind in _LIMITS, (self.label,))
 
 
 def findings(
@@ -133,7 +133,7 @@ def findings(
             yield from _changes(condition)
             yield from _pattern(condition, margin)
         elif (consistency := condition.rows.get("consistency")) is not None and consistency.value_high < 0.5:
-            yield condition.finding("inconsistent", finding_texts.inconsistent(condition.label, consistency))
+            yield condition.finding("inconsistent", finding_texts.inconsistent(consistency))
     yield from _undefined(conditions)
     yield from _report_limits(responses, conditions)
     if any(
@@ -158,8 +158,37 @@ def _conditions(responses: Responses, summary: Sequence[SummaryRow]) -> Iterator
     for unit in units:
         key = unit.condition, unit.carrier
         yield _Condition(
-            unit, labels[key], cells.get(key, {}), _lost(responses, unit, right), *assertion_of(responses, unit)
+            unit, labels[key], cells.get(key, {}), _lost(responses, unit, right), *_assertion(responses, unit)
         )
+
+
+def _assertion(responses: Responses, unit: Unit) -> tuple[str, str]:
+    """Return what the text of a condition asserts, and where it is: `_Condition.asserts` and `where`."""
+    rows = [int(row) for row in unit.rows if responses.status[row] not in UNSCORED]
+    asserting = [row for row in rows if responses.asserted[row] >= 0]
+    is_reply = any(responses.history[row] for row in asserting or rows)
+    if not asserting:
+        where = "think" if any(responses.prefill[row] for row in rows) else "reply" if is_reply else "caption"
+        return "neutral" if unit.condition.startswith("neutral_") else "doubt" if where == "reply" else "", where
+    in_turn = sum(_asserts_in_turn(responses, row) for row in asserting)
+    where = "think" if in_turn > len(asserting) / 2 else "reply" if is_reply else "caption"
+    return "true" if (responses.asserted == responses.target)[asserting].all() else "wrong", where
+
+
+def _asserts_in_turn(responses: Responses, row: int) -> bool:
+    """Return whether the assertion is in the assistant's turn, not before the question or in the user's reply.
+
+    With text in both places, it is in the turn if the turn mentions the option outside its quotation of the question.
+    """
+    prefill, order = responses.prefill[row], responses.order[row]
+    if not (prefill and (responses.context[row] or responses.history[row])):
+        return bool(prefill)
+    from ..prompting.mentions import Reading  # slow to import: it compiles many patterns
+
+    thought = prefill.replace(quotable(responses.question[row]), " ")
+    reading = Reading.of(thought, responses.options[row])
+    named = {mention.option for mention in reading.mentions(0, len(thought))}
+    return any(option is not None and order[option] == int(responses.asserted[row]) for option in named)
 
 
 def _right_under_base(responses: Responses) -> dict[str, list[bool]]:
@@ -210,35 +239,23 @@ def _corrected(conditions: Sequence[_Condition]) -> list[_Condition]:
 
 
 def _changes(condition: _Condition) -> Iterator[Finding]:
-    accuracy = condition.rows.get("accuracy")
-    if accuracy is not None and not math.isnan(accuracy.low):
-        reasons = list(_objections(accuracy))
+    accuracy, flips = condition.compared("accuracy"), condition.compared("flip_rate")
+    if accuracy is not None:
         kind = "falls" if accuracy.high < 0 else "rises" if accuracy.low > 0 else "undecided"
-        kind = "weak" if reasons else kind
-        yield condition.finding(kind, finding_texts.change(condition.label, accuracy, reasons))
-    flips = condition.compared("flip_rate")
+        is_weak = kind != "undecided" and accuracy.p_adjusted >= _ALPHA
+        yield condition.finding("weak" if is_weak else kind, finding_texts.change(accuracy, is_weak=is_weak))
     if flips is not None and not math.isnan(flips.noise_floor):
         is_shown = flips.low > 0 and flips.p_adjusted < _ALPHA
-        yield condition.finding(
-            "flips" if is_shown else "flips_by_chance", finding_texts.flips(condition.label, flips, is_shown)
-        )
+        yield condition.finding("flips" if is_shown else "flips_by_chance", finding_texts.flips(flips, is_shown))
 
 
 def _undefined(conditions: Sequence[_Condition]) -> Iterator[Finding]:
     """Yield a finding for each reason why accuracy cannot be compared with base."""
-    reasons: dict[str, list[_Condition]] = {}
-    for condition in conditions:
-        accuracy = condition.rows.get("accuracy")
-        if condition.unit.condition != "base" and accuracy is not None and math.isnan(accuracy.low):
-            reasons.setdefault(finding_texts.why_not_compared(accuracy), []).append(condition)
-    for why, group in reasons.items():
-        yield _joint_finding("undefined", group, partial(finding_texts.not_compared, metric="accuracy", why=why))
-
-
-def _objections(row: SummaryRow) -> Iterator[str]:
-    """Yield reasons against a finding although the interval misses 0."""
-    if not row.low <= 0 <= row.high and row.p_adjusted >= _ALPHA:
-        yield f"corrected for the number of comparisons p = {row.p_adjusted:.2g}"
+    rows = [
+        (one, one.rows["accuracy"]) for one in conditions if one.unit.condition != "base" and "accuracy" in one.rows
+    ]
+    reasons = [(one, (finding_texts.why_not_compared(row),)) for one, row in rows if math.isnan(row.low)]
+    yield from _joint_findings("undefined", finding_texts.not_compared, reasons)
 
 
 def _pattern(condition: _Condition, margin: float) -> Iterator[Finding]:
@@ -253,13 +270,11 @@ def _pattern(condition: _Condition, margin: float) -> Iterator[Finding]:
         return
     fell = consistency.high < 0 and consistency.p_adjusted < _ALPHA
     if accuracy.low > -margin and fell and consistency.value_high < 0.5:
-        yield condition.finding("stubborn", finding_texts.stubborn(condition.label, accuracy, consistency, margin))
+        yield condition.finding("stubborn", finding_texts.stubborn(accuracy, consistency, margin))
     elif accuracy.high < -margin and follow.value_low > 0.5 and consistency.value_low > 0.5:
-        yield condition.finding(
-            "brittle", finding_texts.brittle(condition.label, accuracy, follow, consistency, margin)
-        )
+        yield condition.finding("brittle", finding_texts.brittle(accuracy, follow, consistency, margin))
     else:
-        yield condition.finding("neither", finding_texts.neither(condition.label, accuracy, follow, consistency))
+        yield condition.finding("neither", finding_texts.neither(accuracy, follow, consistency))
 
 
 def _report_limits(responses: Responses, conditions: Sequence[_Condition]) -> Iterator[Finding]:
@@ -287,7 +302,7 @@ def _judge_failures(
         if failed:
             first, thoughts = failed[0], sum(bool(responses.think[row].strip()) for row in rows)
             sentence = finding_texts.unjudged_for_errors(
-                condition.label, len(failed), thoughts, responses.sample_id[first], failures[first]
+                len(failed), thoughts, responses.sample_id[first], failures[first]
             )
             yield condition.finding("judge_failed", sentence)
 
@@ -297,72 +312,57 @@ def _limits(condition: _Condition) -> Iterator[Finding]:
     is_shown = accuracy is not None and accuracy.high < 0 and accuracy.p_adjusted < _ALPHA
     fall = accuracy if is_shown else None
     if fall is not None and condition.asserts in ("true", "neutral") and fall.high < -sum(condition.lost.values()):
-        yield condition.finding("form", finding_texts.form_effect(condition.label, fall))
+        yield condition.finding("form", finding_texts.form_effect(fall))
     abstained = condition.rows.get("abstain_rate")
     part = condition.lost["abstained"]
     if abstained is not None and (_is_many(abstained) or _is_part(fall, part, [abstained])):
-        yield condition.finding("abstention", finding_texts.abstained(condition.label, abstained, fall, part))
+        yield condition.finding("abstention", finding_texts.abstained(abstained, fall, part))
     yield from _cut_off(condition, fall)
 
 
 def _shared_limits(conditions: Sequence[_Condition], letters: Sequence[str]) -> Iterator[Finding]:
     """Yield limits that several conditions may share, one finding for all of them."""
-    unjudged = [
-        condition
-        for condition in conditions
-        if "consistency" in condition.rows and condition.rows["consistency"].coverage == 0
+    judged = [(one, row) for one in conditions if (row := one.rows.get("consistency")) is not None]
+    unjudged = [(one, ()) for one, row in judged if row.coverage == 0]
+    yield from _joint_findings("coverage", finding_texts.unjudged, unjudged)
+    uncovered = [
+        (one, row)
+        for one, row in judged
+        if 0 < row.coverage < _ENOUGH_COVERAGE
+        or (row.coverage > 0 and abs(row.coverage - row.base_coverage) > _MORE_COVERAGE)
     ]
-    if unjudged:
-        yield _joint_finding("coverage", unjudged, finding_texts.unjudged)
-    covered = [
-        (condition, condition.rows["consistency"])
-        for condition in conditions
-        if _is_uncovered(condition.rows.get("consistency"))
-    ]
-    if covered:
-        rows = [row for _, row in covered]
-        yield _joint_finding(
-            "coverage", [condition for condition, _ in covered], lambda label: finding_texts.uncovered(label, rows)
-        )
-    carried = [
-        condition
-        for condition in conditions
-        if condition.unit.carrier == "user_text" and condition.unit.condition != "base"
-    ]
-    if carried:
-        yield _joint_finding("carrier", carried, finding_texts.carried_in_user_turn)
-    noted: dict[tuple[str, tuple[str, ...]], list[_Condition]] = {}
+    yield from _joint_findings(
+        "coverage", lambda: finding_texts.uncovered([row for _, row in uncovered]), [(one, ()) for one, _ in uncovered]
+    )
+    carried = [one for one in conditions if one.unit.carrier == "user_text" and one.unit.condition != "base"]
+    yield from _joint_findings("carrier", finding_texts.carried_in_user_turn, [(one, ()) for one in carried])
+    noted = []
     for condition in conditions:
         metrics_by_note: dict[str, list[str]] = {}
         for name in letters:
             if name in condition.rows and "read-outs" in condition.rows[name].note:
                 metrics_by_note.setdefault(condition.rows[name].note, []).append(name)
-        for note, names in metrics_by_note.items():
-            noted.setdefault((note, tuple(names)), []).append(condition)
-    for (note, metrics), group in noted.items():
-        yield _joint_finding("readouts", group, partial(finding_texts.other_read_outs, metrics=metrics, note=note))
-    missing: dict[tuple[int, int], list[_Condition]] = {}
-    for condition in conditions:
-        for row in list(condition.rows.values())[:1]:  # the counts are the same for every metric
-            if row.errors or row.not_applicable:
-                missing.setdefault((row.errors, row.not_applicable), []).append(condition)
-    for (errors, not_applicable), group in missing.items():
-        sentence_for = partial(
-            finding_texts.left_out, errors=errors, not_applicable=not_applicable, is_each=len(group) > 1
-        )
-        yield _joint_finding("left_out", group, sentence_for)
+        noted += [(condition, (tuple(names), note)) for note, names in metrics_by_note.items()]
+    yield from _joint_findings("readouts", finding_texts.other_read_outs, noted)
+    rows = [(one, next(iter(one.rows.values()))) for one in conditions if one.rows]  # equal counts for every metric
+    missing = [(one, (row.errors, row.not_applicable)) for one, row in rows if row.errors or row.not_applicable]
+    often = Counter(counts for _, counts in missing)
+    yield from _joint_findings(
+        "left_out", finding_texts.left_out, [(one, (*counts, often[counts] > 1)) for one, counts in missing]
+    )
 
 
-def _is_uncovered(row: SummaryRow | None) -> bool:
-    if row is None or not row.coverage > 0:
-        return False
-    return row.coverage < _ENOUGH_COVERAGE or abs(row.coverage - row.base_coverage) > _MORE_COVERAGE
-
-
-def _joint_finding(kind: str, group: Sequence[_Condition], sentence_for: Callable[[str], str]) -> Finding:
-    name = group[0].unit.condition if len(group) == 1 else None
-    labels = tuple(condition.label for condition in group)
-    return Finding(kind, name, sentence_for(", ".join(labels)), kind in _LIMITS, labels)
+def _joint_findings(
+    kind: str, sentence_of: Callable[..., str], found: Iterable[tuple[_Condition, tuple[Any, ...]]]
+) -> Iterator[Finding]:
+    """Yield one finding for all conditions with the same arguments of the sentence."""
+    groups: dict[tuple[Any, ...], list[_Condition]] = {}
+    for condition, arguments in found:
+        groups.setdefault(arguments, []).append(condition)
+    for arguments, group in groups.items():
+        name = group[0].unit.condition if len(group) == 1 else None
+        labels = tuple(condition.label for condition in group)
+        yield Finding(kind, name, f"{', '.join(labels)}: {sentence_of(*arguments)}", kind in _LIMITS, labels)
 
 
 def _cut_off(condition: _Condition, fall: SummaryRow | None) -> Iterator[Finding]:
@@ -374,7 +374,7 @@ def _cut_off(condition: _Condition, fall: SummaryRow | None) -> Iterator[Finding
     # If the condition is compared with base, it matters only as a part of a fall.
     is_alone = condition.compared("accuracy") is None
     if _is_part(fall, part, rates) or (is_alone and any(map(_is_many, rates))):
-        yield condition.finding("truncation", finding_texts.cut_off(condition.label, truncated, unparsed, fall, part))
+        yield condition.finding("truncation", finding_texts.cut_off(rates, fall, part))
 
 
 def _is_many(row: SummaryRow) -> bool:
