@@ -106,7 +106,10 @@ class RowReader:
 
     def _note(self, problem: str) -> None:
         # Messages repeat parts of the row, where a URL may be signed.
-        self.problems.append(f"{self.row.place}: {_shortened(without_secrets(problem))}")
+        def shortened(found: re.Match[str]) -> str:  # such as an image in base64
+            return f"{found[0][:_SHOWN]}… ({len(found[0])} characters)"
+
+        self.problems.append(f"{self.row.place}: {_ENDLESS.sub(shortened, without_secrets(problem))}")
 
     def sample(self, number: str | None, check_images: bool) -> Sample | None:
         """Return the sample; None if the row has problems other than those of its image files.
@@ -166,17 +169,12 @@ class RowReader:
     def _required(self, field: str, convert: Callable[[Any], Value]) -> Value | None:
         value = self._cell(field)
         if value is None:
-            self.refuse(
-                field, f"expected a value in column {column_of(field, self.columns)!r}, {self._missing_value(field)}"
-            )
+            got = "none"
+            if (column := column_of(field, self.columns)) not in self.row.values:
+                got = f"the columns {', '.join(map(str, self.row.values))}; give the column of the field in 'columns'"
+            self.refuse(field, f"expected a value in column {column!r}, got {got}")
             return None
         return self._converted(field, value, convert)
-
-    def _missing_value(self, field: str) -> str:
-        """Describe why a field has no value: an empty cell, or a missing column."""
-        if column_of(field, self.columns) in self.row.values:
-            return "got none"
-        return f"got the columns {', '.join(map(str, self.row.values))}; give the column of the field in 'columns'"
 
     def _converted(self, field: str, value: Any, convert: Callable[[Any], Value]) -> Value | None:
         try:
@@ -236,11 +234,6 @@ class RowReader:
         if self.row.is_text:
             others = {name: nested_or_text(value) for name, value in others.items()}
         return {**given, **{name: value for name, value in others.items() if _is_json(value)}}
-
-
-def _shortened(problem: str) -> str:
-    """Shorten long words in a message, such as an image in base64."""
-    return _ENDLESS.sub(lambda found: f"{found[0][:_SHOWN]}… ({len(found[0])} characters)", problem)
 
 
 def _text(value: Any) -> str:

@@ -1,35 +1,22 @@
 """Put a caption before the question: wrong, true, neutral or irrelevant; the image is unchanged."""
 
-from abc import abstractmethod
 from typing import ClassVar
 
 import numpy as np
 
 from ..types import Prompt
 from .base import NotApplicable, Perturbation
-from .texts import CAPTIONS, IRRELEVANT_CAPTIONS, WORDED, TextSource, assertion, irrelevant, neutral
+from .texts import CAPTIONS, IRRELEVANT_CAPTIONS, WORDED, Worded, assertion, irrelevant, neutral
 
 __all__ = ["CorrectCaption", "IrrelevantCaption", "NeutralCaption", "WrongCaption"]
 
 
-class _Caption(Perturbation):
+class _Caption(Worded):
     """Put a caption that asserts one option before the question."""
-
-    source: TextSource | None = None
 
     draw: ClassVar[str | None] = "caption"
 
-    @property
-    def version(self) -> int:
-        """The version of the library's wording; 1 with a custom source, which is identified by its name."""
-        return WORDED if self.source is None else 1
-
-    @abstractmethod
-    def _asserted(self, prompt: Prompt) -> int:
-        """Return the option that the caption asserts."""
-
-    def _caption(self, key: str, prompt: Prompt, rng: np.random.Generator) -> Prompt:
-        option = self._asserted(prompt)
+    def _caption(self, key: str, prompt: Prompt, option: int, rng: np.random.Generator) -> Prompt:
         caption = assertion(prompt, key, option, CAPTIONS, self.source, rng)
         return before_question(prompt, caption).replace(asserted=option)
 
@@ -53,12 +40,9 @@ class CorrectCaption(_Caption):
         'A blue cube.'
     """
 
-    def _asserted(self, prompt: Prompt) -> int:
-        return prompt.sample.answer
-
     def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
         """Put a true caption before the question."""
-        return self._caption("correct_caption", prompt, rng)
+        return self._caption("correct_caption", prompt, prompt.sample.answer, rng)
 
 
 class WrongCaption(_Caption):
@@ -87,12 +71,9 @@ class WrongCaption(_Caption):
         """`wrong_caption`, or `wrong_caption_disclaimer` with a hedge, unless a name was given."""
         return self.name or ("wrong_caption_disclaimer" if self.disclaimer else "wrong_caption")
 
-    def _asserted(self, prompt: Prompt) -> int:
-        return distractor_of(prompt, self.condition)
-
     def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
         """Put a wrong caption before the question."""
-        changed = self._caption("wrong_caption", prompt, rng)
+        changed = self._caption("wrong_caption", prompt, distractor_of(prompt, self.condition), rng)
         if not self.disclaimer:
             return changed
         return changed.replace(context=f"{hedged(changed.context, self.disclaimer)}.")

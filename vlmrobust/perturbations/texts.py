@@ -17,7 +17,7 @@ from pydantic import PlainSerializer, PlainValidator
 from ..prompting import inert_tags
 from ..seeding import generator
 from ..types import Prompt, Response, Sample
-from .base import NotApplicable
+from .base import NotApplicable, Perturbation
 from .statements import statement, statements
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "WORDED",
     "Distractor",
     "TextSource",
+    "Worded",
     "Wording",
     "assertion",
     "callable_name",
@@ -47,7 +48,6 @@ THINK_HEDGE = "but I think"
 
 CAPTION_HEDGE = "but I could be wrong"
 """Ends the wrong caption of `wrong_caption_disclaimer`."""
-
 
 Distractor = Literal["random", "runner_up"]
 
@@ -208,6 +208,17 @@ TextSource = Annotated[
 ]
 
 
+class Worded(Perturbation):
+    """A condition whose text is written by a source, or else in the sample's or the library's wording."""
+
+    source: TextSource | None = None
+
+    @property
+    def version(self) -> int:
+        """The version of the library's wording; 1 with a custom source, which is identified by its name."""
+        return WORDED if self.source is None else 1
+
+
 def worded(wording: Wording, prompt: Prompt, option: int, rng: np.random.Generator) -> str:
     """Return a text that asserts an option, with a statement if a rule finds one, else quoting question and option.
 
@@ -259,9 +270,8 @@ def neutral(prompt: Prompt, key: str, option: int, wording: Wording, rng: np.ran
     Raises:
         NotApplicable: the replacement itself names an option of the sample ("something").
     """
-    own = _own_text(prompt, key)
-    if own is not None:
-        return _without_tags(own, prompt)
+    if (own := _own_text(prompt, key)) is not None:
+        return own
     sample = prompt.sample
     words = len(quotable(sample.options[option]).split())
     phrase = _UNSPECIFIC[min(max(words, 1), len(_UNSPECIFIC)) - 1]
@@ -269,9 +279,7 @@ def neutral(prompt: Prompt, key: str, option: int, wording: Wording, rng: np.ran
     template = _draw_template(wording, bool(neutral_text), rng)
     replacements = [text for text in (phrase if '"{option}"' in template else "", neutral_text) if text]
     # Naming an option that the question itself names does not assert it.
-    options = sample.options
-    if neutral_text:
-        options = tuple(option for option in options if not _names(sample.question, option))
+    options = [option for option in sample.options if not (neutral_text and _names(sample.question, option))]
     for text in replacements:
         if any(_names(text, option) for option in options):
             raise NotApplicable(f"a text that asserts nothing says {text!r}, which names an option of the sample")
@@ -285,11 +293,10 @@ def irrelevant(prompt: Prompt, key: str, texts: tuple[str, ...], rng: np.random.
     Raises:
         NotApplicable: each of them names an option.
     """
-    own = _own_text(prompt, key)
-    if own is not None:
-        return _without_tags(own, prompt)
-    for index in rng.permutation(len(texts)):
-        if not _names_an_option(text := texts[int(index)], prompt):
+    if (own := _own_text(prompt, key)) is not None:
+        return own
+    for text in map(texts.__getitem__, rng.permutation(len(texts)).tolist()):
+        if not any(_names(text, option) for option in prompt.sample.options):
             return text
     raise NotApplicable("every text about something else names an option of the sample")
 
@@ -300,11 +307,7 @@ def _own_text(prompt: Prompt, key: str) -> str | None:
         raise ValueError(
             f"sample {prompt.sample.id!r}, field 'texts.{key}': expected a text that asserts no option, got {text!r}"
         )
-    return text if text is None else text.strip()
-
-
-def _names_an_option(text: str, prompt: Prompt) -> bool:
-    return any(_names(text, option) for option in prompt.sample.options)
+    return text if text is None else _without_tags(text.strip(), prompt)
 
 
 def _names(text: str, option: str) -> bool:
@@ -318,7 +321,7 @@ def assertion(
     key: str,
     option: int,
     wording: Wording,
-    source: Callable[[Prompt, int, np.random.Generator], str] | None,
+    source: TextSource | None,
     rng: np.random.Generator,
 ) -> str:
     """Return text that asserts `option`: from `source` if given, else the sample's own, else in the library's wording.

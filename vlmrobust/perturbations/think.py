@@ -18,7 +18,7 @@ from pydantic import Field, PlainSerializer
 from ..types import Prompt
 from .base import NotApplicable, Perturbation
 from .caption import distractor_of, hedged
-from .texts import MISTAKES, THOUGHTS, WORDED, TextSource, assertion, callable_name, named_callable, neutral
+from .texts import MISTAKES, THOUGHTS, WORDED, Worded, assertion, callable_name, named_callable, neutral
 
 __all__ = [
     "AddedMistake",
@@ -71,7 +71,7 @@ class StopThink(Perturbation):
         return begin_thought(prompt, self.thought, self.condition, closed=True)
 
 
-class WrongThink(Perturbation):
+class WrongThink(Worded):
     """Prefill reasoning that asserts one wrong option; the model continues it.
 
     Attributes:
@@ -90,15 +90,9 @@ class WrongThink(Perturbation):
         '<think>The cube is red, but I think'
     """
 
-    source: TextSource | None = None
     hedge: str | None = None
 
     draw: ClassVar[str | None] = "think"
-
-    @property
-    def version(self) -> int:
-        """The version of the library's wording; 1 with a custom source, which is identified by its name."""
-        return WORDED if self.source is None else 1
 
     @property
     def condition(self) -> str:
@@ -113,7 +107,7 @@ class WrongThink(Perturbation):
         return begin_thought(prompt, thought, self.condition).replace(asserted=option)
 
 
-class CorrectThink(Perturbation):
+class CorrectThink(Worded):
     """Prefill reasoning that asserts the correct option: the control for `WrongThink`.
 
     It leaks the answer, so accuracy under it is no evidence of visual understanding.
@@ -132,14 +126,7 @@ class CorrectThink(Perturbation):
         '<think>The cube is blue.'
     """
 
-    source: TextSource | None = None
-
     draw: ClassVar[str | None] = "think"
-
-    @property
-    def version(self) -> int:
-        """The version of the library's wording; 1 with a custom source, which is identified by its name."""
-        return WORDED if self.source is None else 1
 
     def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
         """Prefill a correct thought and leave it open."""
@@ -246,7 +233,7 @@ def early_answering() -> tuple[EarlyAnswer, ...]:
     return tuple(EarlyAnswer(fraction=quarters / 4) for quarters in range(5))
 
 
-class AddedMistake(_OwnThought):
+class AddedMistake(_OwnThought, Worded):
     """Replace a sentence of the thought under base by one that asserts the distractor; the model continues from there.
 
     The sentence is drawn at random, and the text after it is dropped. If the model's own answer was the distractor, the
@@ -267,14 +254,7 @@ class AddedMistake(_OwnThought):
         '<think>I see a cube. It is red.'
     """
 
-    source: TextSource | None = None
-
     draw: ClassVar[str | None] = "mistake"
-
-    @property
-    def version(self) -> int:
-        """The version of the library's wording; 1 with a custom source, which is identified by its name."""
-        return WORDED if self.source is None else 1
 
     def perturb(self, prompt: Prompt, rng: np.random.Generator) -> Prompt:
         """Prefill the thought up to the mistake and leave it open."""

@@ -106,21 +106,18 @@ def read_blink(row: Mapping[str, Any]) -> Fields:
 
     Source: card of BLINK-Benchmark/BLINK; lmms-eval, tasks/blink/utils.py.
     """
+    try:
+        question = split_options(row["prompt"])[0]
+    except LeftOut:  # the options stand in a column of their own as well
+        question = str(row["question"])
     return {
         "id": row["idx"],
         "images": _numbered_images(row),
-        "question": _blink_question(row),
+        "question": question,
         "options": row["choices"],
         "answer": published(row["answer"]),
         "metadata": {"category": row["sub_task"]},
     }
-
-
-def _blink_question(row: Mapping[str, Any]) -> str:
-    try:
-        return split_options(row["prompt"])[0]
-    except LeftOut:  # the options stand in a column of their own as well
-        return str(row["question"])
 
 
 def read_mmstar(row: Mapping[str, Any]) -> Fields:

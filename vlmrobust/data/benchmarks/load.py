@@ -185,20 +185,14 @@ def _read_folder(folder: Path, split: str) -> Iterator[Row]:
 
 
 def _fields(entry: Published, row: Row, number: str, seed: int) -> Row:
-    """Return a row whose values are the fields of a sample.
-
-    Args:
-        entry: whose row it is.
-        row: the row as published.
-        number: its id, where the benchmark gives none.
-        seed: for the order of options.
-    """
+    """Return a row whose values are the fields of a sample; `number` is its id where the benchmark gives none."""
     if row.problem is not None:
         return row
     try:
         fields = {"id": number, **entry.read(row.values)}
         if "number" in fields:
-            fields = _with_options(fields, seed)
+            options = nearby_numbers(fields.pop("number"), generator(seed, fields["id"], "nearby numbers"))
+            fields |= {"options": options, "answer": 0}
     except LeftOut as reason:
         return replace(row, left_out=str(reason))
     except KeyError as error:
@@ -207,15 +201,6 @@ def _fields(entry: Published, row: Row, number: str, seed: int) -> Row:
     except (SyntaxError, TypeError, ValueError) as error:  # what reading text as numbers, Python or base64 raises
         return replace(row, problem=f"expected a row as {entry.name} has them, got {type(error).__name__}: {error}")
     return replace(row, values=_shuffled(fields, seed) if entry.shuffled else fields)
-
-
-def _with_options(fields: dict[str, Any], seed: int) -> dict[str, Any]:
-    """Return fields with options made around an open answer."""
-    others = {name: value for name, value in fields.items() if name != "number"}
-    return others | {
-        "options": nearby_numbers(fields["number"], generator(seed, fields["id"], "nearby numbers")),
-        "answer": 0,
-    }
 
 
 def _drawn(rows: Iterable[Row], count: int, seed: int) -> list[Row]:

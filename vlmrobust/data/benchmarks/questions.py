@@ -23,7 +23,6 @@ __all__ = [
     "without_marks",
 ]
 
-
 _INSTRUCTIONS = re.compile(
     r"^Hint: Please answer the question and provide the correct option letter, e\.g\., A, B, C, D, at the end\."
     r"\s*(?:Question:)?"
@@ -32,6 +31,8 @@ _INSTRUCTIONS = re.compile(
     r"|Answer with the text of the option\.)\s*$"
 )
 _HEADING = re.compile(r"\s*\b(?:Options|(?:Answer )?Choices):\s*$")
+# Where options may begin: at the mark of an A that starts a line or follows a heading.
+_FIRST_MARK = re.compile(r"(?:^|\n)[ \t]*\(?A[.:)][ \t]*|(?<=Options:)\s*\(?A[.:)]\s*|(?<=Choices:)\s*\(?A[.:)]\s*")
 _HIDDEN = ("?", "hidden", "nan")
 
 
@@ -79,18 +80,13 @@ def split_options(text: str) -> tuple[str, list[str]]:
         >>> split_options("Which is it?\nOptions: A: One, two., B: Three.")
         ('Which is it?', ['One, two.', 'Three.'])
     """
-    runs = [list(_marks(text, start)) for start in _starts(text)]
+    runs = [list(_marks(text, start)) for start in _FIRST_MARK.finditer(text)]
     marks = max(reversed(runs), key=len, default=[])  # of two that are as long, the last: options end a text
     if len(marks) < 2:
         raise LeftOut("its text has no options A, B, …")
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
     options = [text[mark.end() : end].strip().rstrip(",;").rstrip() for mark, end in zip(marks, ends, strict=True)]
     return _HEADING.sub("", text[: marks[0].start()]).strip(), options
-
-
-def _starts(text: str) -> Iterator[re.Match[str]]:
-    """Where options may begin: at the mark of an A that starts a line or follows a heading."""
-    return re.finditer(r"(?:^|\n)[ \t]*\(?A[.:)][ \t]*|(?<=Options:)\s*\(?A[.:)]\s*|(?<=Choices:)\s*\(?A[.:)]\s*", text)
 
 
 def _marks(text: str, first: re.Match[str]) -> Iterator[re.Match[str]]:
@@ -108,7 +104,6 @@ def _marks(text: str, first: re.Match[str]) -> Iterator[re.Match[str]]:
 
 
 OPTIONS = 4
-_PLAIN = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 
 
 def nearby_numbers(number: str, generator: np.random.Generator) -> list[str]:
@@ -132,7 +127,7 @@ def nearby_numbers(number: str, generator: np.random.Generator) -> list[str]:
         >>> nearby_numbers("0.0", np.random.default_rng(0))
         ['0.0', '0.1', '0.2', '0.3']
     """
-    if not _PLAIN.fullmatch(number):
+    if not re.fullmatch(r"[0-9]+(?:\.[0-9]+)?", number):
         raise LeftOut("an open question whose answer is no plain number")
     decimals = len(number.partition(".")[2])
     units = int(Decimal(number).scaleb(decimals))
@@ -159,10 +154,7 @@ def image_of_cell(value: Any) -> Any:
     return from_base64(value) if isinstance(value, str) and value else value
 
 
-_MARKS = re.compile(rf"^(?:\s*{IMAGE_MARK})+\s*")
-
-
 def without_marks(text: str) -> str:
     """Return a text without the marks of images that all stand in front, as images do that have no marks."""
-    rest = _MARKS.sub("", text)
+    rest = re.sub(rf"^(?:\s*{IMAGE_MARK})+\s*", "", text)
     return text if IMAGE_MARK in rest else rest

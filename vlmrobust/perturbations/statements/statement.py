@@ -18,7 +18,6 @@ from .words import (
     PREPOSITIONS,
     all_lowered,
     as_thing,
-    capitalised,
     is_ing,
     is_noun_phrase,
     is_participle,
@@ -103,7 +102,8 @@ def statement(question: str, option: str | None, options: Sequence[str]) -> str 
         written = next((text for rule in _RULES if (text := rule(core, said, choices))), None)
     if written is None or "?" in written:
         return None
-    written = capitalised(f"{lead}, {lowered(written)}" if lead else written)
+    written = f"{lead}, {lowered(written)}" if lead else written
+    written = written[:1].upper() + written[1:]
     return written if written.endswith((".", "!")) else f"{written}."
 
 

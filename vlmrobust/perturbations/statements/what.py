@@ -8,6 +8,7 @@ from .words import (
     AUXILIARY,
     BE,
     DETERMINERS,
+    PAST,
     POSITIONS,
     PREPOSITIONS,
     as_thing,
@@ -18,7 +19,6 @@ from .words import (
     is_adjective,
     is_ing,
     is_participle,
-    is_past,
     is_plural,
     is_proper,
     lowered,
@@ -37,19 +37,18 @@ _ATTRIBUTE = re.compile(
 )
 
 
+_NAMED_ATTRIBUTE = re.compile(
+    r"number|name|title|brand|year|language|breed|temperature|price|cost|age$|height|width|length|speed", re.I
+)
 _KIND = re.compile(
     r"(?:main |primary |dominant )?(?:type|kind|sort|style|form|category|color|colour|shape|size)s? of\b"
 )
-
-
 _UNCOUNTED = re.compile(
     r"\b(?:colou?r|shape|weather|angle|type|scheme|movement|composition|theme|mood|style|status|state|genre|layout|season"
     r"|sport|direction|condition|topic|subject|material|language|relationship|position|orientation|activity|result|sum"
     r"|value|ratio|emotion|purpose|reason|cause|meaning|function|job|profession|occupation|role|food|music|art|fabric|total|difference|average|time|date|year|day|month)\b",
     re.I,
 )
-
-
 _INFINITIVE = re.compile(
     r" (?:about|able|trying|there|likely|supposed|instructed|told|asked|used|going|ready|needed|allowed) to \w"
 )
@@ -66,7 +65,7 @@ def what_or_who(core: str, option: str | None, options: Sequence[str]) -> str | 
         r"happen", core
     ):
         verb = found["verb"].lower()
-        if (is_past(verb) and verb not in ("had", "did")) or (
+        if (verb in PAST and verb not in ("had", "did")) or (
             base_verb(_stem(verb)) and verb != _stem(verb) and verb not in ("does", "has")
         ):
             said = "someone" if option is None and core[:3].casefold() == "who" else as_thing(option)
@@ -75,19 +74,17 @@ def what_or_who(core: str, option: str | None, options: Sequence[str]) -> str | 
         return f"{found[1]} {found[2]}s {'something' if option is None else chr(34) + option + chr(34)}"
     if found := re.fullmatch(r"(?:what|who) (does|do|did|can|could|will|would|should|has|have|had) (.+)", core, re.I):
         aux, rest = found[1].lower(), found[2]
-        if rest.startswith("be ") or (rest.split()[0] in ("a", "an", "been") and aux not in ("do", "does", "did")):
-            return f"{as_thing(option)} {aux} {rest}"
-        if base_verb(rest.split()[0]) and aux not in ("do", "does", "did"):
+        does, first = aux in ("do", "does", "did"), rest.split()[0]
+        if rest.startswith("be ") or (not does and (first in ("a", "an", "been") or base_verb(first))):
             return f"{as_thing(option)} {aux} {rest}"
         parts = clause(rest, aux)
         if parts is None or re.search(r"\bdo\b|\bsay\b|\bmean\b", parts.rest):
             return None
         verb, _, behind = parts.rest.partition(" ")
-        head = inflected(verb, aux) if aux in ("do", "does", "did") else f"{aux} {verb}"
-        if aux not in ("do", "does", "did"):
-            gap = _gap(parts.subject, f"{verb} {behind}".strip(), option)
-            return gap and gap.replace(f"{parts.subject} {verb}", f"{parts.subject} {head}", 1)
-        return _gap(parts.subject, f"{head} {behind}".strip(), option)
+        if does:
+            return _gap(parts.subject, f"{inflected(verb, aux)} {behind}".strip(), option)
+        gap = _gap(parts.subject, parts.rest, option)
+        return gap and gap.replace(f"{parts.subject} {verb}", f"{parts.subject} {aux} {verb}", 1)
     return None
 
 
@@ -175,7 +172,7 @@ def which_one(core: str, option: str | None, options: Sequence[str]) -> str | No
     if not found:
         return None
     words = found["behind"].split()
-    if not found["following"] and (is_past(words[0]) or (base_verb(_stem(words[0])) and words[0] != _stem(words[0]))):
+    if not found["following"] and (words[0] in PAST or (base_verb(_stem(words[0])) and words[0] != _stem(words[0]))):
         return None  # "what happens"
     place = next((place for place in range(len(words)) if _is_verb(words, place)), 0)
     if not place and words[0].lower() in BE and len(words) > 1 and core[:5].casefold() == "which":
@@ -212,10 +209,10 @@ def which_one(core: str, option: str | None, options: Sequence[str]) -> str | No
         head, _, behind = parts.rest.partition(" ")
         said = f"{parts.subject} {inflected(head, verb)} {behind}".rstrip()
         thing = "something" if option is None else option if _UNCOUNTED.search(noun) else as_thing(option)
-        if option is not None and all(one_of(text, POSITIONS) for text in options):
+        if option is not None and placed:
             thing = f"the {option} one"
         return f"the {noun} that {said} {'are' if is_plural(noun) else 'is'} {thing}"
-    if not (base_verb(_stem(verb)) or is_past(verb)) and verb not in ("has", "can", "could", "will", "would"):
+    if not (base_verb(_stem(verb)) or verb in PAST) and verb not in ("has", "can", "could", "will", "would"):
         return None
     return _chosen(noun, " ".join((*words[how:place], verb, rest)).rstrip(), option, options)
 
@@ -224,9 +221,9 @@ def _is_verb(words: list[str], place: int) -> bool:
     word, after = words[place].lower(), words[place + 1] if place + 1 < len(words) else ""
     if re.fullmatch(AUXILIARY, word):
         return True
-    if place > 0 and is_past(word) and not any(re.fullmatch(AUXILIARY, other) for other in words[place:]):
+    if place > 0 and word in PAST and not any(re.fullmatch(AUXILIARY, other) for other in words[place:]):
         return True
-    if place == 0 and (is_past(word) or base_verb(_stem(word))):
+    if place == 0 and (word in PAST or base_verb(_stem(word))):
         return False
     return place > 0 and word.endswith("s") and base_verb(_stem(word)) and not re.fullmatch(AUXILIARY, after)
 
@@ -243,11 +240,7 @@ def _which_is(noun: str, be: str, rest: str, option: str | None, options: Sequen
         if is_participle(rest.split()[-1]) or (rest.split()[-1] in PREPOSITIONS and noun != "material"):
             return None  # "what language is the sign written in"
         said = f"of some {noun}" if option is None else option
-        if re.search(
-            r"number|name|title|brand|year|language|breed|temperature|price|cost|age$|height|width|length|speed",
-            noun,
-            re.I,
-        ):
+        if _NAMED_ATTRIBUTE.search(noun):
             return f"the {noun} of {rest} {be} {'something' if option is None else option}"
         if noun == "shape" and option is not None and not all(map(is_adjective, options)):
             return f"{rest} {be} {_as_answer(option)}"
@@ -287,13 +280,9 @@ def _which_is(noun: str, be: str, rest: str, option: str | None, options: Sequen
     if re.match(r"colou?r ", noun):
         said = "coloured" if option is None else option.casefold()
         gap = noun.split(maxsplit=1)[1].removeprefix("of ")
-        thing = (
-            f"{said} {gap}"
-            if is_plural(gap)
-            else with_article(f"{said} {gap}")
-            if said != "coloured"
-            else f"a {said} {gap}"
-        )
+        thing = f"{said} {gap}"
+        if not is_plural(gap):
+            thing = f"a {thing}" if said == "coloured" else with_article(thing)
         return f"{parts.subject} {be} {parts.rest} {thing}" if " " not in parts.rest else None
     if _KIND.match(noun) or " " in parts.rest:
         named = "something" if option is None else option if any(map(is_adjectival, options)) else as_thing(option)
@@ -338,12 +327,10 @@ def _chosen(noun: str, predicate: str, option: str | None, options: Sequence[str
 
 def _of_kind(noun: str, behind: str, option: str | None, adjectives: bool) -> str:
     """Return "The kind of sign that hangs there is …"."""
-    person = (
-        re.search(r"\b(?:man|woman|person|people|boy|girl|child|player|jockey|rider|animal)\b", noun)
-        and "animal" not in noun
-    )
+    person = re.search(r"\b(?:man|woman|person|people|boy|girl|child|player|jockey|rider)\b", noun)
     said = "something" if option is None else option if _KIND.match(noun) and adjectives else as_thing(option)
     if option is not None and one_of(option, POSITIONS):
         said = f"the {option}"
-    link = "" if behind.split(" ")[0] in PREPOSITIONS or not behind else " who" if person else " that"
+    who = " who" if person and "animal" not in noun else " that"
+    link = "" if behind.split(" ")[0] in PREPOSITIONS or not behind else who
     return f"the {noun}{link} {behind}".rstrip() + f" {'are' if is_plural(noun) else 'is'} {said}"

@@ -19,19 +19,16 @@ __all__ = [
     "as_thing",
     "as_value",
     "base_verb",
-    "capitalised",
     "inflected",
     "is_adjectival",
     "is_adjective",
     "is_ing",
     "is_noun_phrase",
     "is_participle",
-    "is_past",
     "is_plural",
     "is_proper",
     "lowered",
     "one_of",
-    "past",
     "singular",
     "third_person",
     "with_article",
@@ -116,12 +113,12 @@ _MASS = _listed(
     "spinach yolk tennis soccer baseball football basketball hockey golf rugby cricket volleyball breakfast lunch "
     "dinner surfing skiing transport information control"
 )
-_PEOPLE = {"buses": "bus",
-    "gases": "gas",
-    "lenses": "lens",
-    "people": "person", "men": "man", "women": "woman", "children": "child", "feet": "foot", "teeth": "tooth",
-           "geese": "goose", "mice": "mouse", "knives": "knife", "shelves": "shelf", "leaves": "leaf",
-           "wolves": "wolf", "loaves": "loaf", "firemen": "fireman", "policemen": "policeman"}  # fmt: skip
+_IRREGULAR_PLURALS = {
+    "buses": "bus", "gases": "gas", "lenses": "lens", "people": "person", "men": "man", "women": "woman",
+    "children": "child", "feet": "foot", "teeth": "tooth", "geese": "goose", "mice": "mouse", "knives": "knife",
+    "shelves": "shelf", "leaves": "leaf", "wolves": "wolf", "loaves": "loaf", "firemen": "fireman",
+    "policemen": "policeman",
+}  # fmt: skip
 _UNCHANGED = _listed("sheep fish deer skis series species aircraft scissors glasses pants jeans shorts")
 _SINGULAR_IN_S = _listed("tennis gas lens rabies diabetes measles news mathematics physics series species")
 _SUPERLATIVE = re.compile(r"(?!(?:fo|inte|ha|re|qu|gu|pri|p|b|w|v|ch|t|n|cr|z|con|arr|requ|prot)+r?v?est$)[a-z]{3,}est")
@@ -143,11 +140,6 @@ NUMBER = re.compile(
     rf"(?:\d[\d,]*(?:\.\d+)?|{'|'.join(sorted(_COUNTS, key=len, reverse=True))}|a dozen|a few)",
     re.IGNORECASE,
 )
-
-
-def capitalised(text: str) -> str:
-    """Return a text that begins with a capital letter."""
-    return text[:1].upper() + text[1:]
 
 
 def lowered(text: str, *, adjectives: bool = False) -> str:
@@ -233,7 +225,7 @@ def is_plural(text: str) -> bool:
     last = words[-1].casefold() if words else ""
     return (
         " and " in head
-        or last in _PEOPLE
+        or last in _IRREGULAR_PLURALS
         or last in _UNCHANGED - {"sheep", "fish", "deer", "series", "species", "aircraft"}
         or (last.endswith("s") and not last.endswith(("ss", "us", "is", "'s")) and last not in _SINGULAR_IN_S)
     )
@@ -243,13 +235,11 @@ def singular(noun: str) -> str:
     """Return a noun phrase whose last word is singular."""
     *rest, last = noun.split(" ")
     low = last.casefold()
-    if low in _PEOPLE:
-        last = _PEOPLE[low]
-    elif low in _UNCHANGED or low.endswith(("ss", "us")) or not low.endswith("s"):
-        pass
-    elif low.endswith("ies") and len(low) > 4:
+    if low in _IRREGULAR_PLURALS:
+        last = _IRREGULAR_PLURALS[low]
+    elif low.endswith("ies") and len(low) > 4 and low not in _UNCHANGED:
         last = f"{last[:-3]}y"
-    else:
+    elif low not in _UNCHANGED and low.endswith("s") and not low.endswith(("ss", "us")):
         last = last[:-2] if low.endswith(("ches", "shes", "sses", "xes", "oes")) and low != "shoes" else last[:-1]
     return " ".join((*rest, last))
 
@@ -294,7 +284,7 @@ def third_person(verb: str) -> str:
     return f"{verb}es" if verb.endswith(("s", "x", "z", "ch", "sh", "o")) else f"{verb}s"
 
 
-def past(verb: str) -> str:
+def _past(verb: str) -> str:
     """Return the past tense of a known verb."""
     if verb in _IRREGULAR:
         return _IRREGULAR[verb]
@@ -307,12 +297,7 @@ def past(verb: str) -> str:
     return f"{verb}ed"
 
 
-PAST = frozenset(map(past, VERBS))
-
-
-def is_past(word: str) -> bool:
-    """Return whether a word is the past tense of a known verb."""
-    return word in PAST
+PAST = frozenset(map(_past, VERBS))
 
 
 def base_verb(word: str) -> bool:
@@ -322,4 +307,4 @@ def base_verb(word: str) -> bool:
 
 def inflected(verb: str, auxiliary: str) -> str:
     """Return a verb as it stands without its auxiliary: "does hold" is "holds"."""
-    return {"does": third_person, "did": past}.get(auxiliary, str)(verb)
+    return {"does": third_person, "did": _past}.get(auxiliary, str)(verb)
