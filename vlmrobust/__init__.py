@@ -59,29 +59,20 @@ __all__ = [
 
 # Where a name lives, which is imported when it is first used: torch alone takes over a second.
 _HOMES = {
-    "Compose": "perturbations",
-    "Evaluator": "evaluator",
-    "HFModel": "models",
-    "Judge": "judges",
-    "Labels": "report",
-    "Metric": "metrics",
-    "Model": "models",
-    "NotApplicable": "perturbations",
-    "OpenAIModel": "models",
-    "PairedMetric": "metrics",
-    "Perturbation": "perturbations",
-    "Prompt": "types",
-    "Report": "report",
-    "Response": "types",
-    "Responses": "types",
-    "Sample": "types",
-    "Study": "study",
-    "Style": "types",
-    "VLLMModel": "models",
-    "WrittenTexts": "written_texts",
-    "expand": "perturbations",
-    "merge_runs": "merging",
-    "paper_conditions": "perturbations",
+    name: home
+    for home, names in {
+        "evaluator": "Evaluator",
+        "judges": "Judge",
+        "merging": "merge_runs",
+        "metrics": "Metric PairedMetric",
+        "models": "HFModel Model OpenAIModel VLLMModel",
+        "perturbations": "Compose NotApplicable Perturbation expand paper_conditions",
+        "report": "Labels Report",
+        "study": "Study",
+        "types": "Prompt Response Responses Sample Style",
+        "written_texts": "WrittenTexts",
+    }.items()
+    for name in names.split()
 }
 
 # Asked last, after the module was found nowhere else.

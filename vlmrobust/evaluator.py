@@ -11,7 +11,7 @@ from .manifest import Manifest
 from .metrics import Metric, PairedMetric
 from .metrics.catalogue import default_metrics, metrics_named
 from .models.base import Model, rendered_by
-from .perturbations import Perturbation, expand
+from .perturbations import Perturbation
 from .perturbations.expansion import check_conditions
 from .perturbations.texts import Distractor
 from .report import Report
@@ -135,15 +135,20 @@ class Evaluator:
             [user] <image> What colour is the cube?
             [user] <image> Caption: The cube is red.
         """
-        prompts = expand(
-            list(samples),
+        return self._plan().prompts(list(samples)).first_of_each(partial(rendered_by, self.model))
+
+    def _plan(self) -> RunPlan:
+        return RunPlan(
             self.conditions,
-            seed=self.seed,
-            style=self.style,
-            draws=self.draws,
-            distractor=self.distractor,
+            self.style,
+            self.draws,
+            self.batch_size,
+            self.seed,
+            self.distractor,
+            self.on_error,
+            self.strict,
+            self.max_failures,
         )
-        return prompts.first_of_each(partial(rendered_by, self.model))
 
     def run(
         self, samples: Iterable[Sample], out: str | Path | None = None, *, workers: Workers | None = None
@@ -167,18 +172,8 @@ class Evaluator:
             ValueError: two samples have the same id; `out` holds a run of another model, seed, style, condition or
                 sample; several workers have no `out`; the model's responses have the wrong number, order or keys.
         """
-        plan = RunPlan(
-            self.conditions,
-            self.style,
-            self.draws,
-            self.batch_size,
-            self.seed,
-            self.distractor,
-            self.on_error,
-            self.strict,
-            self.max_failures,
-        )
-        job = Job(plan, self._source, check_samples(samples), None if out is None else Path(out), self.progress_every)
+        where = None if out is None else Path(out)
+        job = Job(self._plan(), self._source, check_samples(samples), where, self.progress_every)
 
         def report(pairs: Iterable[Pair], manifest: Manifest) -> Report:
             responses = Responses.of_pairs(pairs)

@@ -156,18 +156,14 @@ def _clear_drafts(folder: Path) -> None:
             continue
         with suppress(OSError):  # another process may remove it too
             is_ours = found["process"] is not None and file.name.endswith(_draft_suffix(found["process"], found["key"]))
-            is_left = not is_running(int(found["process"])) if is_ours else _age(file) > _ABANDONED
-            if is_left:
+            age = time.time() - file.stat().st_mtime
+            if not is_running(int(found["process"])) if is_ours else age > _ABANDONED:
                 file.unlink()
 
 
 def _draft_suffix(process: object, key: str) -> str:
     # Process ids are not unique across machines.
     return f".{platform.node()}.{process}.{key}"
-
-
-def _age(file: Path) -> float:
-    return time.time() - file.stat().st_mtime
 
 
 def is_running(process: int) -> bool:

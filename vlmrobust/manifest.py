@@ -96,15 +96,15 @@ class Manifest(Frozen):
                 field and both values.
         """
         shared = {name: config for name, config in other.conditions.items() if name in self.conditions}
-        old_values = self.model_dump(include={"format", "model", "seed", "distractor", "style"})
-        new_values = other.model_dump(include={"format", "model", "seed", "distractor", "style"})
+        compared = {"format", "model", "seed", "distractor", "style"}
+        old_values, new_values = self.model_dump(include=compared), other.model_dump(include=compared)
         for side in (old_values, new_values):
             side["style"] = {**_ADDED_STYLE_FIELDS, **side["style"]}
         old_values["conditions"] = {name: self.conditions[name] for name in shared}
         new_values["conditions"] = shared
         unknown = [name for name in _ADDED_FIELDS if name in other.model and name not in self.model]
-        old_model = {**self.model, **{name: other.model[name] for name in unknown}}
-        new_model = new_values["model"]
+        model = {**self.model, **{name: other.model[name] for name in unknown}}
+        old_model, new_model = dict(model), new_values["model"]
         for name in _SETTINGS:
             if name in old_model and name in new_model:
                 old_model[name], new_model[name] = common_entries(old_model[name], new_model[name])
@@ -114,17 +114,13 @@ class Manifest(Frozen):
         if difference := first_difference(old_values, new_values):
             field, old, new = difference
             raise ValueError(f"field {field!r}: expected {old}, as the run was started with, got {new}")
-        notes = []
-        if unknown:
-            notes.append(
-                f"started before the model's {', '.join(unknown)} were recorded: whether they changed is unknown"
-            )
+        note = f"started before the model's {', '.join(unknown)} were recorded: whether they changed is unknown"
         return self.replace(
             draws=max(self.draws, other.draws),
-            model={**self.model, **{name: other.model[name] for name in unknown}},
+            model=model,
             conditions={**self.conditions, **other.conditions},
             made_inert={**self.made_inert, **other.made_inert},
-            notes=tuple(dict.fromkeys((*self.notes, *notes))),
+            notes=tuple(dict.fromkeys((*self.notes, note) if unknown else self.notes)),
             resumed=(*self.resumed, *self._under_other_versions(other)),
         )
 
@@ -151,14 +147,8 @@ class Manifest(Frozen):
 
 _SETTINGS = ("processor", "config")
 _DIGESTS = ("weights", "all_weights", "tokenizer", "chat_template")
-_ADDED_FIELDS = (
-    *_SETTINGS,
-    "stop_tokens",
-    "processor_options",
-    "tokenizer",
-    "chat_template",
-    "all_weights",
-)  # fields of a model that older runs lack
+# Fields of a model that older runs lack.
+_ADDED_FIELDS = (*_SETTINGS, "stop_tokens", "processor_options", "tokenizer", "chat_template", "all_weights")
 
 
 def common_entries(old: Any, new: Any) -> tuple[Any, Any]:

@@ -148,14 +148,9 @@ class _SampleInRuns:
 
 
 class _Comparison:
-    """Compares runs sample by sample.
+    """Compares runs of one model sample by sample; `dropped` are the samples of each run whose rows are left out.
 
-    Args:
-        runs: runs of one model.
-        keep_first: keep the first run's answers to a sample if another run's differ.
-
-    Attributes:
-        dropped: for each run, the samples whose rows are left out.
+    With `keep_first`, the first run's answers to a sample are kept if another run's differ.
     """
 
     def __init__(self, runs: Sequence[RunDirectory], *, keep_first: bool) -> None:
@@ -231,7 +226,7 @@ def _is_complete(content: tuple[Path, int, Mapping[str, Any]]) -> bool:
 
 def _answers(rows: Sequence[RecordedRow]) -> dict[Key, RecordedRow]:
     """Return the last answer to each key, without failed calls."""
-    return {row.response.key: row for row in rows if row.response.status != "error"}
+    return {row.response.key: row for row in rows if _is_answer(row)}
 
 
 def _check_content(name: str, sample: _SampleInRuns) -> None:
@@ -289,12 +284,7 @@ def _write(comparison: _Comparison, directory: RunDirectory) -> None:
     rows: list[RecordedRow] = []
     for count, (name, sample) in enumerate(comparison.samples(), start=1):
         asked = [content for of_run in sample.contents for _, _, content in of_run]
-        held = [
-            content
-            for is_there, of_run in zip(there, sample.contents, strict=True)
-            if is_there
-            for *_, content in of_run
-        ]
+        held = [row[2] for is_there, of_run in zip(there, sample.contents, strict=True) if is_there for row in of_run]
         contents += [one for place, one in enumerate(asked) if one not in held and one not in asked[:place]]
         kept = [() if name in comparison.dropped[place] else of_run for place, of_run in enumerate(sample.rows)]
         rows += _missing_rows(kept, there)
@@ -306,14 +296,9 @@ def _write(comparison: _Comparison, directory: RunDirectory) -> None:
 
 def _missing_rows(runs: Sequence[Sequence[RecordedRow]], there: Sequence[bool]) -> list[RecordedRow]:
     """Return the rows of one sample that a directory lacks."""
-    known = {
-        _prompt_key(row)
-        for is_there, rows in zip(there, runs, strict=True)
-        if is_there
-        for row in rows
-        if _is_answer(row)
-    }
-    failed = {row.response.key for is_there, rows in zip(there, runs, strict=True) if is_there for row in rows}
+    held = [row for is_there, rows in zip(there, runs, strict=True) if is_there for row in rows]
+    known = {_prompt_key(row) for row in held if _is_answer(row)}
+    failed = {row.response.key for row in held}
     new: dict[tuple[Key, str], RecordedRow] = {}
     for rows in runs:
         own = {_prompt_key(row): row for row in rows if _is_answer(row)}

@@ -142,7 +142,10 @@ class RunDirectory:
         content = [json.loads(json.dumps(sample_content(sample))) for sample in samples]
         added = list(self._new_contents(content))
         opened = {
-            sample["id"]: _OpenSample(sample["images"], list(self._images_recorded(sample["id"]))) for sample in content
+            sample["id"]: _OpenSample(
+                sample["images"], [before["images"] for _, _, before in self.contents(sample["id"])]
+            )
+            for sample in content
         }
         for row in self.rows(opened):
             recorded, key = opened[row.response.sample_id].recorded, (row.response.condition, row.response.draw)
@@ -173,8 +176,9 @@ class RunDirectory:
             return rows[-1][1] if rows else None
         # Image files may have been missing when the response was recorded, or may be missing now.
         for images in (sample.images, *sample.images_before):
-            if (response := _response_to(answers, prompt_digest(prompt, images))) is not None:
-                return response
+            digest = prompt_digest(prompt, images)
+            if same := [response for recorded, response in answers if recorded == digest]:
+                return same[-1]
         if prompt.condition != "base" and sample.is_answered_twice():
             return None  # the prompt may depend on the other base answer, so it is answered again
         raise ValueError(
@@ -264,10 +268,6 @@ class RunDirectory:
             raise ValueError(f"run directory {self.path}: expected manifest.json beside {stray.name}, found none")
         return None
 
-    def _images_recorded(self, sample_id: str) -> Iterator[list[str | None]]:
-        for _, _, content in self.contents(sample_id):
-            yield content["images"]
-
     def _new_contents(self, content: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """Yield samples that are new or had unreadable images; refuse changed samples."""
         for sample in content:
@@ -276,17 +276,14 @@ class RunDirectory:
                 yield sample
                 continue
             [(_, begun)] = lines[-1].read()
-            self._refuse_change(begun, sample)
+            if difference := changed_field(begun, sample):
+                field, old, new = difference
+                raise ValueError(
+                    f"run directory {self.path}: sample {sample['id']!r}, field {field!r}: expected {old}, as recorded "
+                    f"in the run, got {new}; use another directory, or another id for a changed sample"
+                )
             if None in begun["images"] and sample != begun:
                 yield sample
-
-    def _refuse_change(self, begun: dict[str, Any], content: dict[str, Any]) -> None:
-        if difference := changed_field(begun, content):
-            field, old, new = difference
-            raise ValueError(
-                f"run directory {self.path}: sample {content['id']!r}, field {field!r}: expected {old}, as recorded in "
-                f"the run, got {new}; use another directory, or another id for a changed sample"
-            )
 
 
 def changed_field(begun: Mapping[str, Any], content: Mapping[str, Any]) -> tuple[str, str, str] | None:
@@ -303,11 +300,6 @@ def changed_field(begun: Mapping[str, Any], content: Mapping[str, Any]) -> tuple
 
 def _line(prompt: str, response: Response, index: int, count: int) -> dict[str, Any]:
     return {"prompt": prompt, "batch": [index, count], "response": encode_response(response)}
-
-
-def _response_to(rows: Sequence[tuple[str, Response]], digest: str) -> Response | None:
-    """Return the last response to the prompt with this digest."""
-    return next((response for prompt, response in reversed(rows) if prompt == digest), None)
 
 
 def _manifest_of(path: Path) -> Manifest:

@@ -69,12 +69,9 @@ class Unreported:
 
 
 def find_unreported(folder: Path, report: Path, responses: Responses) -> Unreported:
-    """Return the unreported responses of a run directory, reading only lines that the note does not cover.
+    """Return the responses of a run directory that its report (a file, and its responses) lacks.
 
-    Args:
-        folder: the run directory.
-        report: the file of its report.
-        responses: the report's responses.
+    Only lines that the note does not cover are read.
     """
     note = _Note.of(folder, report)
     try:
@@ -89,13 +86,7 @@ def find_unreported(folder: Path, report: Path, responses: Responses) -> Unrepor
 
 
 def note_unreported(folder: Path, report: Path, responses: Responses) -> Unreported:
-    """Return the unreported responses of a run directory, and write the note.
-
-    Args:
-        folder: the run directory.
-        report: the file of its report, just written.
-        responses: the report's responses.
-    """
+    """Return the responses of a run directory that its report, just written, lacks, and write the note."""
     try:
         found, read = _compare(folder, responses, {})
     except (OSError, ValueError) as error:
@@ -123,12 +114,7 @@ def unreported_in(folder: Path) -> Unreported:
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    """The note next to a report.
-
-    Attributes:
-        read: bytes and lines of each file that were compared with the report, by file name.
-        found: the unreported responses among them.
-    """
+    """The note next to a report: bytes and lines of each file compared with it, and unreported responses in them."""
 
     read: Mapping[str, Position]
     found: Unreported
@@ -149,20 +135,14 @@ class _Note:
 
 
 def _stamp(report: Path) -> list[Any]:
-    about = report.stat()
-    return [report.name, about.st_size, about.st_mtime_ns]
+    status = report.stat()
+    return [report.name, status.st_size, status.st_mtime_ns]
 
 
 def _compare(
     folder: Path, responses: Responses, begin: Mapping[str, Position]
 ) -> tuple[Unreported, dict[str, Position]]:
-    """Return a directory's unreported responses, and the bytes and lines read of each file.
-
-    Args:
-        folder: the run directory.
-        responses: the report's responses.
-        begin: bytes and lines to skip at the start of each file.
-    """
+    """Return a directory's unreported responses, and the bytes and lines read of each file; `begin` are skipped."""
     reported: dict[Key, bool] | None = None
     missing: dict[Key, bool] = {}
     read: dict[str, Position] = {}

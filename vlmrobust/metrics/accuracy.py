@@ -43,7 +43,6 @@ class Accuracy(Metric):
     """
 
     is_rate = True
-
     higher_is_better = True
 
     def per_sample(self, responses: Responses) -> Tensor:
@@ -66,7 +65,6 @@ class FollowRate(Metric):
     """
 
     is_rate = True
-
     higher_is_better = False
     reads_asserted = True
 
@@ -131,7 +129,6 @@ class FlipRate(PairedMetric):
     """
 
     is_rate = True
-
     higher_is_better = False
 
     def per_pair(self, base: Responses, responses: Responses) -> Tensor:
@@ -151,7 +148,6 @@ class Harmed(PairedMetric):
     """
 
     is_rate = True
-
     higher_is_better = False
 
     def per_pair(self, base: Responses, responses: Responses) -> Tensor:
@@ -170,7 +166,6 @@ class Helped(PairedMetric):
     """
 
     is_rate = True
-
     higher_is_better = True
 
     def per_pair(self, base: Responses, responses: Responses) -> Tensor:
@@ -189,7 +184,6 @@ class RobustAccuracy(PairedMetric):
     """
 
     is_rate = True
-
     higher_is_better = True
 
     def per_pair(self, base: Responses, responses: Responses) -> Tensor:

@@ -78,7 +78,6 @@ class Consistency(JudgedMetric):
     """
 
     is_rate = True
-
     higher_is_better = True
 
     def per_sample(self, responses: Responses) -> Tensor:
@@ -120,7 +119,6 @@ class ConsistencyGivenCorrect(JudgedMetric):
     """
 
     is_rate = True
-
     higher_is_better = True
 
     def per_sample(self, responses: Responses) -> Tensor:
@@ -148,7 +146,6 @@ class ConsistentAccuracy(JudgedMetric):
     """
 
     is_rate = True
-
     higher_is_better = True
 
     def per_sample(self, responses: Responses) -> Tensor:

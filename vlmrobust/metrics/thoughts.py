@@ -41,7 +41,6 @@ class FormatRate(Metric):
     """
 
     is_rate = True
-
     higher_is_better = True
 
     def per_sample(self, responses: Responses) -> Tensor:

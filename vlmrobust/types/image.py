@@ -40,6 +40,7 @@ __all__ = [
     "open_image",
 ]
 
+logger = logging.getLogger(__name__)
 
 _BYTE, _SHORT = 255, 65535
 _OVERSHOOT = 0.15  # tolerance for resizing artefacts (Lanczos overshoots by 0.115 at an edge from 0 to 1)
@@ -126,9 +127,6 @@ def _scale_grey(
             "image to 8 bits"
         )
     return np.rint(numbers * factor).astype(np.uint8), change
-
-
-logger = logging.getLogger(__name__)
 
 
 def is_pil(value: object) -> bool:
@@ -220,23 +218,16 @@ def decoded(image: "ImageLike") -> Converted:
         raise OSError(f"expected a readable image in {shown}, got {error_text(error)}") from error
 
 
-def _endless(image: object) -> str | None:
-    """Return the kind of a path whose reading may never end, such as a pipe; None = a file, a folder or nothing."""
-    try:
-        mode = os.stat(image).st_mode if isinstance(image, str | Path) else 0  # noqa: PTH116 - Path objects are slow
-    except (OSError, ValueError):  # opening it raises a better error
-        return None
-    kinds = (
-        (stat.S_ISFIFO, "a pipe"),
-        (stat.S_ISCHR, "a device"),
-        (stat.S_ISBLK, "a device"),
-        (stat.S_ISSOCK, "a socket"),
-    )
-    return next((kind for is_one, kind in kinds if is_one(mode)), None)
+_ENDLESS = {stat.S_IFIFO: "a pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket"}
 
 
 def _reject_endless(image: object) -> None:
-    if (kind := _endless(image)) is not None:
+    """Refuse a path whose reading may never end, such as a pipe."""
+    try:
+        mode = os.stat(image).st_mode if isinstance(image, str | Path) else 0  # noqa: PTH116 - Path objects are slow
+    except (OSError, ValueError):  # opening it raises a better error
+        return
+    if (kind := _ENDLESS.get(stat.S_IFMT(mode))) is not None:
         raise OSError(f"expected an image file at {str(image)!r}, got {kind}")
 
 

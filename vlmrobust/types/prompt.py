@@ -259,19 +259,10 @@ class Prompt(Frozen):
 
 
 def begun(prompt: Prompt, processor: ChatTemplate, **arguments: Any) -> tuple[Prompt, str]:
-    """Return a prompt adapted to a chat template, and the text for a model to continue.
+    """Return a prompt adapted to a chat template, and the text for a model to continue; see `Prompt.render`.
 
     The adapted prompt's prefill is the whole beginning of the assistant's turn, including a thought tag that the
     template opens. If the template uses other thought tags than the style, they replace the style's everywhere.
-    Special tokens in the data are made inert.
-
-    Args:
-        prompt: the prompt.
-        processor: the model's processor or tokenizer.
-        **arguments: for the chat template.
-
-    Raises:
-        ValueError: the processor has no chat template, or the template drops the user's text.
     """
     prompt = prompt.with_inert(SpecialTokens.of(processor))
     rendered, _ = render_turns(processor, prompt.messages(), **arguments)

@@ -182,10 +182,9 @@ class Responses:
             object.__setattr__(self, "history", ((),) * len(self))
 
     def __setstate__(self, state: Sequence[Any]) -> None:
-        for item, value in zip(fields(self), state, strict=False):
+        for item, value in zip(fields(self), (*state, ()), strict=False):  # a state without `history` gets none
             object.__setattr__(self, item.name, value)
-        if len(state) < len(fields(self)):
-            object.__setattr__(self, "history", ((),) * len(self))
+        self.__post_init__()
 
     @classmethod
     def of_pairs(cls, pairs: Iterable[tuple[Prompt, Response]]) -> Self:
@@ -275,9 +274,9 @@ class Responses:
 
     def copied(self) -> Self:
         """Return a copy with cloned tensors, for code that may modify them in place; the derived values are shared."""
-        values: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self) if item.init}
-        clones = {name: value.clone() for name, value in values.items() if isinstance(value, Tensor)}
-        copy = type(self)(**values | clones)
+        columns = self._columns()
+        clones = {name: column.clone() for name, column in columns.items() if isinstance(column, Tensor)}
+        copy = type(self)(**columns | clones)
         object.__setattr__(copy, "_derived", self._derived)
         return copy
 
@@ -285,16 +284,16 @@ class Responses:
         """Return the responses at `positions`, in that order."""
         index = torch.as_tensor(positions, dtype=torch.long)
         rows = index.tolist()
-        selected: dict[str, Any] = {}
-        for name in (item.name for item in fields(self) if item.init):
-            value = getattr(self, name)
-            if isinstance(value, Tensor):
-                selected[name] = value[index]
-            elif isinstance(value, Texts):
-                selected[name] = value.taken(rows)
-            else:
-                selected[name] = tuple(map(value.__getitem__, rows))
-        return type(self)(**selected)
+
+        def taken(column: Any) -> Any:
+            if isinstance(column, Tensor):
+                return column[index]
+            return column.taken(rows) if isinstance(column, Texts) else tuple(map(column.__getitem__, rows))
+
+        return type(self)(**{name: taken(column) for name, column in self._columns().items()})
+
+    def _columns(self) -> dict[str, Any]:
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.init}
 
     @classmethod
     def joined(cls, first: Self, second: Self) -> Self:

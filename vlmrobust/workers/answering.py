@@ -43,15 +43,9 @@ def answer_batches(
     progress: Progress | None = None,
     streak: FailureStreak | None = None,
 ) -> Generator[Pair, None, None]:
-    """Get and record responses that are not on disk, and yield all prompts and responses in the plan's order.
+    """Get responses that are not on disk, and yield all prompts and responses of batches in the plan's order.
 
-    Args:
-        plan: the run's plan.
-        model: the model.
-        batches: the batches to process.
-        directory: the run directory; None = nothing is recorded.
-        progress: counts responses; None = they are not counted.
-        streak: counts failures across several calls; None = only in this call.
+    Without a directory nothing is recorded. `streak` counts failures across several calls; None = only in this call.
     """
     source, progress = PromptSource(plan, directory), progress or Progress(0, shown=False)
     streak = streak or FailureStreak(plan.max_failures)
@@ -155,19 +149,14 @@ class BatchAnswering:
 class _PendingSample:
     """A sample without all responses, or whose rows wait for those of an earlier sample.
 
-    Attributes:
-        sample: the sample.
-        phases: its phases.
-        to_ask: the prompts of the current phase.
-        answers: the responses to them so far, by position.
-        rows: its prompts and responses; None = not complete.
+    `to_ask` are the prompts of the current phase, and `answers` the responses to them so far, by position.
     """
 
     sample: Sample
     phases: Phases
     to_ask: Sequence[Prompt] = ()
     answers: dict[int, Response] = field(default_factory=dict)
-    rows: list[Pair] | None = None
+    rows: list[Pair] | None = None  # None = not complete
 
 
 class ConcurrentAnswering:
@@ -310,13 +299,7 @@ class ConcurrentAnswering:
 
 
 def check_response(response: Any, prompt: Prompt, method: str, place: str = "") -> Response:
-    """Return a model's response if it matches the prompt.
-
-    Args:
-        response: the model's return value.
-        prompt: the prompt.
-        method: the method that returned it, such as "HFModel.respond".
-        place: its place among several, such as " at position 3".
+    """Return what a method such as "HFModel.respond" returned for a prompt, at a place such as " at position 3".
 
     Raises:
         TypeError, ValueError: it is not a response, belongs to another prompt, or does not fit the sample.

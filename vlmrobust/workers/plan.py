@@ -7,6 +7,7 @@ code thus serves a model that answers one list at a time and one with hundreds o
 import logging
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -121,31 +122,21 @@ def shard(batches: Sequence[SampleBatch], rank: int, world_size: int) -> Sequenc
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """The prompts of some conditions and samples.
-
-    Attributes:
-        conditions: the conditions.
-        to_ask: prompts that need a response.
-        failed: prompts that could not be created, with responses that record the failure.
-        known: prompts with responses that are already recorded.
-    """
+    """The prompts of some conditions and samples."""
 
     conditions: Sequence[Perturbation]
     to_ask: Sequence[Prompt]
-    failed: Sequence[Pair]
-    known: Sequence[Pair]
+    failed: Sequence[Pair]  # prompts that could not be created, with responses that record the failure
+    known: Sequence[Pair]  # prompts with recorded responses
 
 
 Phases = Generator[Phase, Sequence[Response], list[Pair]]
 
 
 class PromptSource:
-    """Provides the prompts of a run phase by phase, and records the responses.
+    """Provides the prompts of a run phase by phase, and records the responses if there is a directory.
 
-    Args:
-        plan: the run's plan.
-        directory: the run directory; None = nothing is recorded.
-        final: read a finished run: a missing response is an error, and failed responses are not retried.
+    With `final`, it reads a finished run: a missing response is an error, and failed responses are not retried.
     """
 
     def __init__(self, plan: RunPlan, directory: RunDirectory | None, *, final: bool = False) -> None:
@@ -187,20 +178,18 @@ class PromptSource:
         to_ask: list[Prompt] = []
         failed: list[Pair] = []
         known: list[Pair] = []
-        for sample in prompts.samples:
-            for condition in conditions:
-                for draw in range(self.plan.draws):
-                    prompt, failure = self._make(prompts, sample, condition, draw, base)
-                    # The stand-in for a prompt that raised is not the prompt that was recorded.
-                    recorded = self._recorded(prompt) if failure is None or failure.status != "error" else None
-                    if recorded is None and self._final:
-                        recorded = failure
-                    if recorded is not None:
-                        known.append((prompt, recorded))
-                    elif failure is not None:
-                        failed.append((prompt, failure))
-                    else:
-                        to_ask.append(prompt)
+        for sample, condition, draw in product(prompts.samples, conditions, range(self.plan.draws)):
+            prompt, failure = self._make(prompts, sample, condition, draw, base)
+            # The stand-in for a prompt that raised is not the prompt that was recorded.
+            recorded = self._recorded(prompt) if failure is None or failure.status != "error" else None
+            if recorded is None and self._final:
+                recorded = failure
+            if recorded is not None:
+                known.append((prompt, recorded))
+            elif failure is not None:
+                failed.append((prompt, failure))
+            else:
+                to_ask.append(prompt)
         return Phase(conditions, to_ask, failed, known)
 
     def _recorded(self, prompt: Prompt) -> Response | None:
@@ -237,12 +226,11 @@ class PromptSource:
         rows: list[Pair] = []
         for sample in prompts.samples:
             distractor = prompts.distractor_of(sample, base)
-            for condition in self.plan.conditions:
-                for draw in range(self.plan.draws):
-                    prompt, response = answered[sample.id, condition.condition, draw]
-                    # The runner-up is unknown until base is answered.
-                    is_set = prompt.distractor == distractor
-                    rows.append((prompt if is_set else prompt.replace(distractor=distractor), response))
+            for condition, draw in product(self.plan.conditions, range(self.plan.draws)):
+                prompt, response = answered[sample.id, condition.condition, draw]
+                # The runner-up is unknown until base is answered.
+                is_set = prompt.distractor == distractor
+                rows.append((prompt if is_set else prompt.replace(distractor=distractor), response))
         return rows
 
 

@@ -75,21 +75,13 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class Job:
-    """A run: its plan, model, samples and directory.
-
-    Attributes:
-        plan: the plan.
-        source: the model.
-        samples: the samples.
-        out: the run directory; None = none.
-        progress_every: seconds between two lines of progress without a bar; None = no lines.
-    """
+    """A run: its plan, model, samples and directory."""
 
     plan: RunPlan
     source: ModelSource
     samples: Sequence[Sample]
     out: Path | None
-    progress_every: float | None = 30.0
+    progress_every: float | None = 30.0  # seconds between two lines of progress without a bar; None = no lines
 
     def shared(self, workers: str) -> Path:
         """Return the run directory, through which several workers share their responses.
