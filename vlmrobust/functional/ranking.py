@@ -40,17 +40,9 @@ def defined_weights(weights: Tensor | None, *rows: Tensor) -> Tensor:
 
 
 def dense_ranks(scores: Tensor) -> Tensor:
-    """Return each score's rank among the distinct scores of its row, from 0 for the smallest.
+    """Return the ranks `(..., N)` of scores among the distinct ones of their row, from 0 for the smallest, as int64.
 
-    Args:
-        scores: `(..., N)`, infinities allowed; NaN has a rank too, so give such rows weight 0.
-
-    Returns:
-        `(..., N)` int64.
-
-    Example:
-        >>> dense_ranks(torch.tensor([0.5, 0.1, 0.5, math.inf]))
-        tensor([1, 0, 1, 2])
+    A NaN has a rank too, so give such rows weight 0.
     """
     scores = scores.nan_to_num(nan=0.0, posinf=math.inf, neginf=-math.inf)
     order = scores.argsort(dim=-1)
@@ -61,19 +53,9 @@ def dense_ranks(scores: Tensor) -> Tensor:
 
 
 def block_sums(blocks: Tensor, values: Tensor, count: int | None = None) -> Tensor:
-    """Sum the values of each block of rows.
+    """Return the sums `(..., count)` of the values `(..., N)` in each block of rows, 0 for blocks without a row.
 
-    Args:
-        blocks: `(..., N)` int64, the block of each row.
-        values: `(..., N)`; leading dimensions broadcast.
-        count: number of blocks; None = N, which is enough for ranks.
-
-    Returns:
-        `(..., count)`, 0 for blocks without a row.
-
-    Example:
-        >>> block_sums(torch.tensor([1, 0, 1]), torch.tensor([1.0, 2.0, 4.0]))
-        tensor([2., 5., 0.])
+    Without `count` there are N sums, which is enough for ranks. Leading dimensions broadcast.
     """
     blocks, values = torch.broadcast_tensors(blocks, values)
     size = values.shape[-1] if count is None else count

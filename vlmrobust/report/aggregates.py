@@ -21,6 +21,7 @@ from .pairing import Floats, Integers, Mask, SampleIndex, Unit, units_of
 __all__ = ["AggregateDifference", "ConsistencyRow", "aggregate_difference", "aggregate_interval", "consistency_rows"]
 
 
+_MIN_LABELS = 30
 # Each replicate calls the metric itself, which may have to sort.
 _REPLICATES = 1000
 _LEVEL = 0.95
@@ -82,9 +83,8 @@ def aggregate_difference(
     if groups < FEWEST_GROUPS:
         low = high = p = math.nan
     elif (p < _ALPHA) == (low <= 0 <= high):
-        p = (
-            _ALPHA if low <= 0 <= high else math.nextafter(_ALPHA, 0)
-        )  # they disagree only by the finite steps of the replicates
+        # They disagree only by the finite steps of the replicates.
+        p = _ALPHA if low <= 0 <= high else math.nextafter(_ALPHA, 0)
     return AggregateDifference(after(None), before(None), low, high, p)
 
 
@@ -110,9 +110,6 @@ def _resample_weights(samples: SampleIndex, chosen: Mask, rows: Integers, rng: n
     for chunk in resample_counts(samples.group_count(chosen), _REPLICATES, rng):
         for counts in chunk:
             yield counts[codes]
-
-
-_MIN_LABELS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,18 +156,7 @@ class ConsistencyRow:
 def consistency_rows(
     responses: Responses, columns: Sequence[Column], labels: Labels, seed: int
 ) -> list[ConsistencyRow]:
-    """Return the estimates, two rows per condition.
-
-    Args:
-        responses: all of them.
-        columns: the metrics, `consistency` among them.
-        labels: of thoughts that this report drew at random.
-        seed: keys the intervals.
-
-    Raises:
-        ValueError: there is no `consistency`, a label is of no thought in the report, the report did not draw the
-            labelled thoughts, or no condition has enough labels.
-    """
+    """Return the rows of `Report.consistency`."""
     judged = next((column.scores for column in columns if column.name == "consistency"), None)
     if judged is None:
         names = ", ".join(column.name for column in columns)

@@ -60,13 +60,7 @@ class MacroRow:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Category:
-    """A category of samples.
-
-    Attributes:
-        name: their value in the metadata.
-        groups: the labels of their groups.
-        rows: their summary.
-    """
+    """A category of samples: its value in the metadata, the labels of its groups, and its summary."""
 
     name: str
     groups: frozenset[str]
@@ -77,12 +71,9 @@ Key = tuple[str, str | None, str]
 
 
 def macro_rows(categories: Sequence[Category], overall: Sequence[SummaryRow], left_out: str) -> list[MacroRow]:
-    """Return a row for each row of `overall`, the summary of all samples.
+    """Return a row for each row of `overall`, the summary of all samples; categories that share a group are dependent.
 
-    Args:
-        categories: averaged; those that share a group are treated as dependent.
-        overall: gives the order of the rows and the micro averages.
-        left_out: the note on samples without a category.
+    `left_out` is the note on samples without a category.
     """
     block_of = _blocks(categories)
     tables: list[tuple[Category, Mapping[Key, SummaryRow]]] = [

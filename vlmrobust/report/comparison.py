@@ -3,7 +3,8 @@
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,15 +20,8 @@ from .summary import SummaryRow
 __all__ = ["ResponsePair", "join_for_comparison", "response_pairs", "side_by_side"]
 
 
-@dataclass(frozen=True, slots=True)
-class ResponsePair:
-    """Two responses to one prompt.
-
-    Attributes:
-        label: their condition's label.
-        here: position of this report's response.
-        there: position of the other's.
-    """
+class ResponsePair(NamedTuple):
+    """Two responses to one prompt: the label of its condition, and their positions in this report and the other."""
 
     label: str
     here: int
@@ -37,11 +31,7 @@ class ResponsePair:
 def join_for_comparison(
     here: Responses, columns: Sequence[Column], there: Responses, other_columns: Sequence[Column]
 ) -> tuple[Responses, list[Column], list[Contrast]]:
-    """Join the responses and metrics of two reports, and pair their conditions.
-
-    Raises:
-        ValueError: the reports have nothing in common, or their samples or metrics differ.
-    """
+    """Join the responses and metrics of two reports, and pair their conditions; refuse reports that do not fit."""
     _check_common("samples", dict.fromkeys(here.sample_id), dict.fromkeys(there.sample_id))
     _check_common("conditions", dict.fromkeys(here.condition), dict.fromkeys(there.condition))
     _check_common("metrics", [column.name for column in columns], [column.name for column in other_columns])
@@ -187,14 +177,6 @@ _MAX_NAMED = 3
 _HEADER = ("condition", "pairs", "won", "lost", "both right", "both wrong", "accuracy", "other", "difference", "95 %")
 
 
-@dataclass(frozen=True, slots=True)
-class _Flip:
-    """Two answers to one prompt: only one is right, or both are wrong in different ways."""
-
-    pair: ResponsePair
-    kind: str
-
-
 def side_by_side(
     here: Responses,
     there: Responses,
@@ -205,29 +187,18 @@ def side_by_side(
     samples: Iterable[Sample],
     max_flips: int,
 ) -> str:
-    """Return a page of the answers that differ between two reports.
-
-    Args:
-        here: this report's responses.
-        there: the other's.
-        rows: the comparison of the two reports; accuracy is shown.
-        title: of the page.
-        names: of the two reports.
-        samples: with the images.
-        max_flips: maximum number of answers on the page; counts are over all.
-    """
+    """Return the page of `Report.side_by_side`; `rows` are the comparison of the two reports."""
     names = (without_local_paths(names[0]), without_local_paths(names[1]))
-    pairs = [pair for pair in response_pairs(here, there) if _is_scored(here, there, pair)]
-    kinds = [_kind(here, there, pair) for pair in pairs]
-    flips = [_Flip(pair, kind) for pair, kind in zip(pairs, kinds, strict=True) if kind in ("won", "lost", "changed")]
+    pairs = [(pair, kind) for pair in response_pairs(here, there) if (kind := _kind(here, there, pair))]
+    flips = [(pair, kind) for pair, kind in pairs if kind in ("won", "lost", "changed")]
     counts: dict[str, Counter[str]] = {}
-    for pair, kind in zip(pairs, kinds, strict=True):
+    for pair, kind in pairs:
         counts.setdefault(pair.label, Counter())[kind] += 1
     labels = unit_labels((row.condition, row.carrier) for row in rows)
     accuracy = {labels[row.condition, row.carrier]: row for row in rows if row.metric == "accuracy"}
     shown = flips[:max_flips]
     found = samples_by_id(here, samples)
-    places = {name: place for place, name in enumerate(dict.fromkeys(here.sample_id[one.pair.here] for one in shown))}
+    places = {name: place for place, name in enumerate(dict.fromkeys(here.sample_id[pair.here] for pair, _ in shown))}
     of_sample: dict[str, list[int]] = {name: [] for name in places}
     for row, name in enumerate(here.sample_id):
         if name in places:
@@ -238,8 +209,8 @@ def side_by_side(
         scripts=("common.js", "flips.js"),
         styles=("page.css",),
         title=title,
-        subtitle=f"{names[0]}, and the other: {names[1]} · {len({here.sample_id[pair.here] for pair in pairs})} samples"
-        f" · {len(pairs)} pairs of answers",
+        subtitle=f"{names[0]}, and the other: {names[1]}"
+        f" · {len({here.sample_id[pair.here] for pair, _ in pairs})} samples · {len(pairs)} pairs of answers",
         names=names,
         headline=list(_headline(names, counts, accuracy)),
         header=_HEADER,
@@ -248,29 +219,28 @@ def side_by_side(
         missing_images=missing_images(places, found),
         data={
             "names": names,
-            "conditions": {flip.pair.label: readable(flip.pair.label) for flip in shown},
+            "conditions": {pair.label: readable(pair.label) for pair, _ in shown},
             "has_draws": len(set(here.draw.tolist())) > 1,
             "samples": [sample_data(here, rows, found.get(name)) for name, rows in of_sample.items()],
             "flips": [
                 {
-                    "sample": places[here.sample_id[flip.pair.here]],
-                    "condition": flip.pair.label,
-                    "draw": int(here.draw[flip.pair.here]),
-                    "kind": flip.kind,
-                    "here": response_data(here, (), flip.pair.here),
-                    "there": response_data(there, (), flip.pair.there),
+                    "sample": places[here.sample_id[pair.here]],
+                    "condition": pair.label,
+                    "draw": int(here.draw[pair.here]),
+                    "kind": kind,
+                    "here": response_data(here, (), pair.here),
+                    "there": response_data(there, (), pair.there),
                 }
-                for flip in shown
+                for pair, kind in shown
             ],
         },
     )
 
 
-def _is_scored(here: Responses, there: Responses, pair: ResponsePair) -> bool:
-    return here.status[pair.here] not in UNSCORED and there.status[pair.there] not in UNSCORED
-
-
 def _kind(here: Responses, there: Responses, pair: ResponsePair) -> str:
+    """Return which of two answers is right, or an empty string if one of them is not scored."""
+    if here.status[pair.here] in UNSCORED or there.status[pair.there] in UNSCORED:
+        return ""
     one, other, target = int(here.choice[pair.here]), int(there.choice[pair.there]), int(here.target[pair.here])
     if (one == target) != (other == target):
         return "won" if one == target else "lost"

@@ -85,16 +85,13 @@ _Owner = tuple[int, Part, Column]
 def concatenate(
     parts: Sequence[Part], column: str, *, is_named: bool
 ) -> tuple[Responses, list[Column], dict[str, Any]]:
-    """Return the responses of all parts, their metrics, and a manifest that contains theirs.
+    """Return the responses of all parts, their metrics, and a manifest that contains theirs, as `Report.concat` does.
 
     Args:
         parts: with unique names.
         column: the metadata key for a part's name.
         is_named: prefix sample ids with the part's name, and add it to the metadata; else ids are unchanged, and must
             be unique.
-
-    Raises:
-        ValueError: the parts define a metric, a condition or a sample differently.
     """
     for part in parts[1:]:
         _check_metrics(parts[0], part)
@@ -222,12 +219,7 @@ def _joined_columns(parts: Sequence[Part]) -> Iterator[Column]:
 
 
 def setting_conflicts(first: Mapping[str, Settings], second: Mapping[str, Settings]) -> list[SettingConflict]:
-    """Return the common metrics whose settings differ between two parts, where both parts record them.
-
-    Args:
-        first: settings by metric name.
-        second: the same for the other part.
-    """
+    """Return the common metrics whose settings, given by name, differ, where both parts record them."""
     found = []
     for name, other in second.items():
         # Another version of the library may have more fields.

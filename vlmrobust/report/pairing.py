@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..functional.resampling import Floats, Integers
 from ..metrics import Metric
 from ..types import Responses
 from .metric_columns import Column
@@ -30,8 +31,6 @@ __all__ = [
 ]
 
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Item = TypeVar("Item")
 

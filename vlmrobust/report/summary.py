@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -78,17 +80,13 @@ class SummaryRow:
     n_value: int
 
 
+_FIELDS = [field.name for field in fields(SummaryRow)]
+
+
 def summarise(
     responses: Responses, columns: Sequence[Column], contrasts: Sequence[Contrast], seed: int
 ) -> list[SummaryRow]:
-    """Return one row per contrast × metric.
-
-    Args:
-        responses: all of them.
-        columns: the metrics' values for all responses.
-        contrasts: the comparisons.
-        seed: keys the bootstrap.
-    """
+    """Return one row per contrast × metric; `columns` are the metrics' values for all responses."""
     rows = _Summary(responses, contrasts, seed).rows(columns)
     by_metric = []
     for start in range(0, len(rows), len(contrasts) or 1):
@@ -131,8 +129,9 @@ class _Summary:
     def rows(self, columns: Sequence[Column]) -> list[SummaryRow]:
         """Return the rows, metric by metric.
 
-        All intervals of means use the same resamples, drawn twice. The samples' means are recomputed when needed, for
-        one metric and contrast at a time: with a million responses, all of them would take 250 MB.
+        All intervals of means use the same resamples, drawn twice, for all metrics and conditions. The samples' means
+        are recomputed when needed, for one metric and contrast at a time: with a million responses, all of them would
+        take 250 MB.
         """
         cells = [self._cell(column, contrast) for column in columns for contrast in self.contrasts]
         averaged = [(cell, cell.averaged) for cell in cells if cell.averaged is not None]
@@ -142,9 +141,9 @@ class _Summary:
             (self._means(cell, cell.contrast.base, chosen), self._means(cell, cell.contrast.unit.rows, chosen))
             for cell, chosen in compared
         )
-        groups, outcomes = self.samples.group, self._outcome
-        means = iter(mean_intervals(values, groups, outcomes=map(outcomes, averaged), rng=self._resampling()))
-        differences = iter(paired_intervals(pairs, groups, outcomes=map(outcomes, compared), rng=self._resampling()))
+        groups, outcomes, rng = self.samples.group, self._outcome, partial(generator, self.seed, "bootstrap")
+        means = iter(mean_intervals(values, groups, outcomes=map(outcomes, averaged), rng=rng()))
+        differences = iter(paired_intervals(pairs, groups, outcomes=map(outcomes, compared), rng=rng()))
         rows = []
         for cell in cells:
             row = cell.row
@@ -194,9 +193,9 @@ class _Summary:
         if column.reads_asserted:
             measured = with_common_option(self.responses, column, contrast)
             if measured is None:
-                return self._uncompared(
-                    column, contrast, defined, _joined_notes(contrast.note, _needs_asserted(column))
-                )
+                why = f"{column.name} depends on what the text asserts, which is not the distractor"
+                why += ": score the loaded report again to compare it"
+                return self._uncompared(column, contrast, defined, _joined_notes(contrast.note, why))
             column, value = measured, self.samples.means(measured.scores, contrast.unit.rows)
             defined = ~np.isnan(value)
         base = self.samples.means(column.scores, contrast.base)
@@ -265,30 +264,20 @@ class _Summary:
         return _Cell(column, contrast, self._with_intervals(row, averaged=defined))
 
     def _empty_row(self, column: Column, contrast: Contrast) -> SummaryRow:
-        undefined, unit = math.nan, contrast.unit
-        return SummaryRow(
-            condition=unit.condition,
-            metric=column.name,
-            value=undefined,
-            base_value=undefined,
-            difference=undefined,
-            low=undefined,
-            high=undefined,
-            n=0,
-            errors=int(self.errors[unit.rows].sum()),
-            value_low=undefined,
-            value_high=undefined,
-            p=undefined,
-            p_adjusted=undefined,
-            coverage=self._coverage(column, unit.rows),
-            base_coverage=self._coverage(column, contrast.base),
-            not_applicable=int(self.not_applicable[unit.rows].sum()),
-            carrier=unit.carrier,
-            note="",
-            noise_floor=undefined,
-            paired_value=undefined,
-            n_value=0,
-        )
+        unit = contrast.unit
+        known: dict[str, Any] = {
+            "condition": unit.condition,
+            "metric": column.name,
+            "n": 0,
+            "n_value": 0,
+            "errors": int(self.errors[unit.rows].sum()),
+            "not_applicable": int(self.not_applicable[unit.rows].sum()),
+            "coverage": self._coverage(column, unit.rows),
+            "base_coverage": self._coverage(column, contrast.base),
+            "carrier": unit.carrier,
+            "note": "",
+        }
+        return SummaryRow(**dict.fromkeys(_FIELDS, math.nan) | known)
 
     def _noise_floor(self, column: Column, contrast: Contrast, chosen: Mask) -> float:
         """Return the noise floor over some samples: a paired metric's mean under base, else E|difference| of two runs.
@@ -307,23 +296,12 @@ class _Summary:
         scored = rows[self.scored[rows]]
         return float((~np.isnan(column.scores[scored])).mean()) if len(scored) else math.nan
 
-    def _resampling(self) -> np.random.Generator:
-        """Return the generator for the resamples of means, the same for all metrics and conditions."""
-        return generator(self.seed, "bootstrap")
-
     def _rng(self, column: Column, contrast: Contrast) -> np.random.Generator:
         return generator(self.seed, "bootstrap", column.name, contrast.unit.condition, contrast.where)
 
 
 def _joined_notes(*notes: str) -> str:
     return "; ".join(filter(None, notes))
-
-
-def _needs_asserted(column: Column) -> str:
-    return (
-        f"{column.name} depends on what the text asserts, which is not the distractor: score the loaded report again "
-        "to compare it"
-    )
 
 
 def _needs_metric(column: Column) -> str:

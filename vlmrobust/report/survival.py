@@ -106,16 +106,10 @@ def _predictors(responses: Responses) -> dict[str, Tensor]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _PairedResponses:
-    """A unit's responses, paired with the base responses to the same samples and draws.
+    """A unit's responses (`after`), paired with the base responses (`before`) to the same samples and draws.
 
-    Attributes:
-        right: `(N,)`, accuracy of all responses.
-        group: `(N,)`, the number of each response's group.
-        unit: the condition.
-        before: positions of the base responses.
-        after: positions of the unit's responses.
-        seed: keys the bootstrap.
-        next_draw: maps each base response to its sample's next draw; the first follows the last.
+    `right` is the accuracy, and `group` the number of the group, of each of all responses; `next_draw` maps each base
+    response to its sample's next draw, where the first follows the last.
     """
 
     right: Tensor
