@@ -190,6 +190,7 @@ FORMER: Mapping[str, str] = {
     "report.runs": "report.run_report",
     "report.headline": "report.overview report.html",
     "report.assertions": "report.findings",
+    "plots.curve": "plots.panels",
 }
 """The current modules of each former module's names, separated by spaces, relative to the package."""
 

@@ -53,9 +53,9 @@ def report(run_report: Callable[..., Report]) -> Report:
 def make_report() -> Callable[..., Report]:
     """Return a builder of a report from (sample, condition, fields of the response); option 1 is correct."""
 
-    def build(said: Sequence[tuple[str, str, dict[str, Any]]], **options: Any) -> Report:
+    def build(rows: Sequence[tuple[str, str, dict[str, Any]]], **options: Any) -> Report:
         prompts, responses = [], []
-        for sample_id, condition, fields in said:
+        for sample_id, condition, fields in rows:
             sample = Sample(
                 id=sample_id,
                 images=(b"x",),

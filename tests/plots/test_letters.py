@@ -40,13 +40,13 @@ def test_points_pair_the_same_sample_and_draw(report):
 
 def test_pairs_of_different_read_outs_are_left_out_and_counted(make_report, report):
     read = {"option_logprobs": (-2.0, -0.5, -3.0)}
-    said = [
+    rows = [
         ("a", "base", read | {"readout": "own_thought"}),
         ("b", "base", read | {"readout": "own_thought"}),
         ("a", "x", read | {"readout": "own_thought"}),
         ("b", "x", read | {"readout": "direct"}),
     ]
-    axes = probabilities(make_report(said), "x")
+    axes = probabilities(make_report(rows), "x")
     assert sum(map(len, points_by_label(axes).values())) == 1
     assert axes.get_title(loc="left") == "What x does to each sample (1 pairs left out)"
     table = report.frame.set_index(["sample_id", "draw", "condition"])["correct_probability"].unstack()
@@ -97,8 +97,8 @@ def test_entropy_histograms_contain_every_defined_value(report):
 
 def test_read_outs_have_separate_rows(make_report):
     read = {"option_logprobs": (-2.0, -0.5, -3.0)}
-    said = [(name, "base", read | {"readout": where}) for name, where in [("a", "own_thought"), ("b", "direct")]]
-    names = [text.get_text() for text in entropies(make_report(said)).get_yticklabels()]
+    rows = [(name, "base", read | {"readout": where}) for name, where in [("a", "own_thought"), ("b", "direct")]]
+    names = [text.get_text() for text in entropies(make_report(rows)).get_yticklabels()]
     assert names == ["base, own thought", "base, direct"]
 
 

@@ -4,10 +4,9 @@ matplotlib is the extra `plot`; it is imported when something is drawn. The plot
 settings, and need no display. Text is drawn literally, never parsed as a formula.
 """
 
-from .curve import robustness_curve
 from .letters import entropies, probabilities, reliability
 from .look import NothingToPlot
-from .panels import drops, quadrants
+from .panels import drops, quadrants, robustness_curve
 from .trajectory import trajectory
 
 __all__ = [

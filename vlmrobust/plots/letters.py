@@ -1,7 +1,7 @@
 """Plot the letter distribution: the model's confidence, and whether it is justified."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from .look import (
     fitted,
     legend_below,
     name_rows,
+    note_beside,
     plotted_condition,
     plotted_conditions,
     responses_of,
@@ -40,6 +41,7 @@ TRANSITIONS = {
     "helped": ("#0072B2", "^", 0.8),
 }
 _MANY = 2000  # more points are rasterised, which keeps vector files small
+_DIAGONAL: Any = {"color": FAINT, "linewidth": 1, "linestyle": (0, (4, 3)), "zorder": 1.5}
 _BINS = 30
 _FOOT = 0.14  # height of the largest bar
 
@@ -67,7 +69,7 @@ def probabilities(report: Reported, condition: str = "wrong_think", axes: "Axes 
         raise NothingToPlot(f"expected P(correct) under base and {condition} on the same samples, got none{reason}")
     name = fitted(readable(shown.label), lines=1)
     with canvas(axes, 5.4, 5.0) as chosen:
-        chosen.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=1.5)
+        chosen.plot([0, 1], [0, 1], **_DIAGONAL)
         for transition, (colour, marker, opacity) in TRANSITIONS.items():
             selected = pairs[pairs["transition"] == transition]
             chosen.scatter(
@@ -138,14 +140,7 @@ def entropies(report: Reported, axes: "Axes | None" = None) -> "Axes":
             chosen.stairs(floor - heights, edges, baseline=floor, fill=True, color=shown.colour, alpha=0.45)
             chosen.stairs(floor - heights, edges, baseline=floor, color=shown.colour, linewidth=1, label=shown.label)
             chosen.plot([values.mean()] * 2, [floor, floor - 0.86], color=INK, linewidth=1.4)
-            chosen.text(
-                1.01,
-                place,
-                f"{values.mean():.2f}  n={len(values)}",
-                transform=chosen.get_yaxis_transform(),
-                va="center",
-                fontsize="small",
-            )
+            note_beside(chosen, place, f"{values.mean():.2f}  n={len(values)}")
         name_rows(chosen, [name for _, name, _ in rows])
         dress(chosen, title="How unsure of its letter is it?", x="letter entropy, nats (0 = sure; line = mean)")
         chosen.set_xlim(0, largest)
@@ -157,10 +152,11 @@ def _entropy_rows(
 ) -> "list[tuple[PlottedCondition, str, NDArray[np.float64]]]":
     defined = responses_of(report, shown).dropna(subset=["letter_entropy"])
     by_readout = list(defined.groupby("readout", sort=False))
-    names = [
-        readable(shown.label) + (f", {readable(str(where))}" if len(by_readout) > 1 else "") for where, _ in by_readout
+    name = readable(shown.label)
+    return [
+        (shown, f"{name}, {readable(str(where))}" if len(by_readout) > 1 else name, part["letter_entropy"].to_numpy())
+        for where, part in by_readout
     ]
-    return [(shown, name, part["letter_entropy"].to_numpy()) for name, (_, part) in zip(names, by_readout, strict=True)]
 
 
 def reliability(
@@ -190,7 +186,7 @@ def reliability(
     if most == 0:
         raise NothingToPlot(f"expected answers with letter probabilities under base or {condition}, got none")
     with canvas(axes, 5.4, 5.0) as chosen:
-        chosen.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=1.5)
+        chosen.plot([0, 1], [0, 1], **_DIAGONAL)
         for place, (shown, where, curve) in enumerate(curves):
             kept = curve.n > 0
             x, y = curve.confidence[kept], curve.accuracy[kept]

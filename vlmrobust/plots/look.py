@@ -28,6 +28,7 @@ __all__ = [
     "look",
     "metric_rows",
     "name_rows",
+    "note_beside",
     "plotted_condition",
     "plotted_conditions",
     "responses_of",
@@ -192,10 +193,17 @@ _LOOK: Any = {
 
 
 def look() -> AbstractContextManager[None]:
-    """Return a context in which new figures have the library's style; it restores the global settings."""
-    _need_matplotlib()
-    import matplotlib as mpl
+    """Return a context in which new figures have the library's style; it restores the global settings.
 
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib as mpl
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        raise ImportError("expected matplotlib for a plot, found none; pip install 'vlmrobust[plot]'") from error
     return mpl.rc_context(_LOOK)
 
 
@@ -205,11 +213,7 @@ def figure(width: float, height: float) -> "Figure":
     Args:
         width: in inches.
         height: in inches.
-
-    Raises:
-        ImportError: matplotlib is not installed.
     """
-    _need_matplotlib()
     from .picture import Picture
 
     return Picture(figsize=(width, height), layout="constrained")
@@ -243,6 +247,11 @@ def name_rows(axes: "Axes", labels: Sequence[str]) -> None:
     axes.spines["left"].set_visible(False)
 
 
+def note_beside(axes: "Axes", row: int, text: str, **options: Any) -> None:
+    """Write a text to the right of a row of a plot."""
+    axes.text(1.01, row, text, transform=axes.get_yaxis_transform(), va="center", fontsize="small", **options)
+
+
 def fitted(label: str, lines: int = 2) -> str:
     """Wrap a label into lines of at most 30 characters; a longer one ends in an ellipsis.
 
@@ -260,12 +269,3 @@ def legend_below(axes: "Axes", columns: int, **options: float) -> None:
     )
     for text in legend.get_texts():
         text.set_parse_math(False)
-
-
-def _need_matplotlib() -> None:
-    try:
-        import matplotlib as mpl  # noqa: F401
-    except ModuleNotFoundError as error:
-        if error.name != "matplotlib":
-            raise
-        raise ImportError("expected matplotlib for a plot, found none; pip install 'vlmrobust[plot]'") from error

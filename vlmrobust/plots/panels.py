@@ -1,8 +1,8 @@
-"""Plot drops and quadrants, and all available plots of a report together."""
+"""Plot drops, quadrants and the robustness curve, and all available plots of a report together."""
 
 import math
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..text import readable
 from .letters import entropies, probabilities, reliability
@@ -19,6 +19,7 @@ from .look import (
     look,
     metric_rows,
     name_rows,
+    note_beside,
     plotted_conditions,
     responses_of,
 )
@@ -28,12 +29,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["PARTS", "Plot", "drops", "overview", "panels", "quadrants", "svgs"]
+__all__ = ["PARTS", "Plot", "drops", "overview", "panels", "quadrants", "robustness_curve", "svgs"]
 
+
+_BLUE = "#0072B2"
 
 # The correct parts come first, so that they end at the accuracy.
 PARTS = {
-    ("consistent", "correct"): ("#0072B2", ""),
+    ("consistent", "correct"): (_BLUE, ""),
     ("inconsistent", "correct"): ("#7FB8DA", "///"),
     ("undefined", "correct"): ("#DCEBF5", ""),
     ("undefined", "incorrect"): ("#FBE7D8", ""),
@@ -72,7 +75,6 @@ def drops(report: Reported, metric: str = "accuracy", axes: "Axes | None" = None
         reason = "; ".join(notes) or "there is no condition but base, or the metric is itself a comparison with base"
         raise NothingToPlot(f"expected a difference of {metric!r} from base under some condition, got none: {reason}")
     with canvas(axes, 6.4, 1.1 + 0.34 * len(rows)) as chosen:
-        row_transform = chosen.get_yaxis_transform()
         chosen.axvline(0, color=INK, linewidth=1, zorder=1.5)
         for place, (shown, row) in enumerate(rows):
             change = row["difference"]
@@ -91,15 +93,7 @@ def drops(report: Reported, metric: str = "accuracy", axes: "Axes | None" = None
                 label=shown.label,
             )
             number = f"{change:+.2f}".replace("-", "−")
-            chosen.text(
-                1.01,
-                place,
-                f"{number}  n={row['n']}",
-                transform=row_transform,
-                va="center",
-                fontsize="small",
-                color=INK,
-            )
+            note_beside(chosen, place, f"{number}  n={row['n']}", color=INK)
         name_rows(chosen, [readable(shown.label) for shown, _ in rows])
         dress(chosen, title=f"Change in {readable(metric)}", x="change from base, on the same samples")
         return chosen
@@ -171,6 +165,67 @@ def _shares(rows: "pd.DataFrame") -> dict[tuple[str, str], float] | None:
         )
         for verdict_of, correct_of in PARTS
     }
+
+
+class Curved(Protocol):
+    """A report with a robustness curve."""
+
+    def robustness_curve(self, conditions: Sequence[str] | None = None) -> "pd.DataFrame":
+        """Return a row for each k."""
+
+
+def robustness_curve(report: Curved, conditions: Sequence[str] | None = None, axes: "Axes | None" = None) -> "Axes":
+    """Draw the share of samples that are right under at least k of K conditions, with 95 % intervals.
+
+    Two reference curves are for guessing, and for the same accuracies if correctness were independent between
+    conditions: if the curve is above the latter on the right, samples differ in robustness.
+
+    Args:
+        report: a `Report`.
+        conditions: the K; None = all that were scored.
+        axes: where to draw; None = a new figure.
+
+    Raises:
+        KeyError: a condition is not in the report.
+        NothingToPlot: no sample is scored under all of them.
+
+    Example:
+        >>> from vlmrobust import Evaluator, demo, perturbations
+        >>> from vlmrobust.testing import FakeModel
+        >>> report = Evaluator(FakeModel(), [perturbations.WrongThink()]).run(demo.samples(20))
+        >>> robustness_curve(report).get_xlabel()
+        'right under at least k of 2 conditions (n = 20)'
+    """
+    try:
+        table = report.robustness_curve(conditions)
+    except ValueError as error:
+        raise NothingToPlot(str(error)) from None
+    count, samples = int(table["conditions"].iloc[0]), int(table["n"].iloc[0])
+    with canvas(axes, 5.2, 3.8) as chosen:
+        steps = table["k"].tolist()
+        chosen.fill_between(steps, table["low"], table["high"], color=_BLUE, alpha=0.16, linewidth=0)
+        chosen.plot(steps, table["value"], color=_BLUE, marker="o", markersize=5, linewidth=1.8, label="samples")
+        chosen.plot(
+            steps,
+            table["independent"],
+            color=INK,
+            linestyle=(0, (5, 1.6)),
+            linewidth=1.3,
+            label="if conditions were independent",
+        )
+        chosen.plot(steps, table["chance"], color=FAINT, linestyle=":", linewidth=1.6, label="guessing")
+        dress(
+            chosen,
+            title="How many conditions does an answer survive?",
+            x=f"right under at least k of {count} conditions (n = {samples})",
+            y="share of the samples",
+            grid="y",
+        )
+        chosen.set_ylim(0, 1.02)
+        chosen.set_xticks(steps if count <= 12 else range(0, count + 1, 2))
+        chosen.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        legend_below(chosen, columns=3)
+        return chosen
 
 
 _WIDTH = 6.4

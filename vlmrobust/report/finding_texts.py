@@ -342,4 +342,5 @@ def _difference(row: SummaryRow) -> str:
 
 def _amount(row: SummaryRow) -> str:
     """Return the size of a change whose interval is on one side of 0."""
-    return with_interval(abs(row.difference), *sorted((abs(row.low), abs(row.high))))
+    low, high = sorted((abs(row.low), abs(row.high)))
+    return with_interval(abs(row.difference), low, high)
