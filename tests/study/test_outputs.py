@@ -10,7 +10,7 @@ import pytest
 
 from vlmrobust import Report
 from vlmrobust.study import Study, StudyResult
-from vlmrobust.study.outputs import kept_page
+from vlmrobust.study.pages import kept_page
 
 Studies = Callable[..., Study]
 

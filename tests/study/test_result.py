@@ -12,9 +12,8 @@ from vlmrobust import Report, Responses
 from vlmrobust.judges import Judge, RuleJudge
 from vlmrobust.metrics import ConsistentAccuracy, Metric, default_metrics
 from vlmrobust.study import StudyResult
-from vlmrobust.study.agreement import agreement
-from vlmrobust.study.pictures import stepped
-from vlmrobust.study.tables import JudgementRow
+from vlmrobust.study.sections import stepped
+from vlmrobust.study.tables import JudgementRow, agreement
 
 
 def test_every_run_has_its_report_and_all_tables_name_it(finished: StudyResult, contrary: Judge) -> None:

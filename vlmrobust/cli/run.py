@@ -235,7 +235,7 @@ def study(
     """
     with refusals(context):
         from ..study import Study
-        from ..study.outputs import kept_page
+        from ..study.pages import kept_page
 
         part = Study.from_toml(path).only(options.listed(models), options.listed(benchmarks))
         if dry_run:

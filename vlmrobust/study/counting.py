@@ -5,10 +5,10 @@ operations, so that a count of operations alone is too optimistic.
 """
 
 import re
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..models.batch_planning import Family, families
 from ..models.encoding import Rendered
@@ -49,6 +49,10 @@ class Passes:
         attended = tokens * before + tokens * (tokens + 1) / 2
         return Passes(self.tokens + tokens, self.attended + attended, self.image_tokens + images)
 
+    def times(self, factor: float) -> "Passes":
+        """Multiply all counts by a factor."""
+        return Passes(factor * self.tokens, factor * self.attended, factor * self.image_tokens)
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:
@@ -68,32 +72,10 @@ class Counts:
     plain: Passes = Passes()
     shared: Passes = Passes()
 
-    def times(self, factor: float) -> Self:
+    def times(self, factor: float) -> "Counts":
         """Multiply all counts by a factor."""
-        scaled: dict[str, Any] = {
-            field.name: Passes(*(factor * getattr(value, part.name) for part in fields(Passes)))
-            if isinstance(value := getattr(self, field.name), Passes)
-            else factor * value
-            for field in fields(self)
-        }
-        return replace(self, **scaled)
-
-
-class _Encoder(Protocol):
-    """The part of `models.encoding.Encoder` that counting uses."""
-
-    @property
-    def image_tokens(self) -> Collection[Any]:
-        """The placeholder tokens of images."""
-
-    def render(self, prompt: Prompt, opened: dict[Any, "Image"]) -> Rendered:
-        """Render a prompt as text and open its images."""
-
-    def tokens(self, text: str) -> list[Any]:
-        """Return the tokens of a text, with placeholders not yet expanded."""
-
-    def image_length(self, images: Sequence["Image"]) -> int:
-        """Return the number of tokens of images."""
+        numbers = (factor * number for number in (self.prompts, self.texts, self.text_context))
+        return Counts(*numbers, self.plain.times(factor), self.shared.times(factor))
 
 
 def count(
@@ -111,7 +93,6 @@ def count(
         seed: seed of the texts.
         draws: number of responses per prompt.
     """
-    reader: _Encoder = encoder
     prompts = Prompts(samples, conditions, seed=seed, style=style, draws=draws)
     counts = Counts()
     for sample in samples:
@@ -119,13 +100,13 @@ def count(
         items = {}
         for place, prompt in enumerate(_of_sample(prompts, sample)):
             try:
-                rendered = reader.render(prompt, opened)
+                rendered = encoder.render(prompt, opened)
             except (OSError, ValueError):  # an error row in a run
                 continue
             items[place] = replace(rendered, forced=forced_text(rendered.prompt))
-        tokens = {place: reader.tokens(item.text) for place, item in items.items()}
-        for family in families(items, tokens, image_tokens=reader.image_tokens):
-            counts = _with_family(counts, family, tokens, reader)
+        tokens = {place: encoder.tokens(item.text) for place, item in items.items()}
+        for family in families(items, tokens, image_tokens=encoder.image_tokens):
+            counts = _with_family(counts, family, tokens, encoder.image_length(family.items[0].images))
     return counts
 
 
@@ -141,12 +122,10 @@ def _of_sample(prompts: Prompts, sample: Sample) -> list[Prompt]:
     return found
 
 
-def _with_family(counts: Counts, family: Family, tokens: Any, reader: _Encoder) -> Counts:
-    shown = family.items[0].images
-    images = reader.image_length(shown)
+def _with_family(counts: Counts, family: Family, tokens: Mapping[int, Sequence[Any]], images: int) -> Counts:
     plain, shared = counts.plain, counts.shared
     texts, context = counts.texts, counts.text_context
-    expansion = images - len(shown)  # in the text, each image is one placeholder
+    expansion = images - len(family.items[0].images)  # in the text, each image is one placeholder
     prefix = family.prefix + expansion if family.prefix else 0
     if prefix:
         shared = shared.then(prefix, images=images)
@@ -258,15 +237,6 @@ class Cost:
         """Return the duration at these rates, where decoding takes the longer of its operations and its reads."""
         read = (self.weight_bytes + self.cache_bytes) / rates.bytes
         return self.prefill / rates.operations + max(self.decoding / rates.operations, read)
-
-    def plus(self, other: Self) -> "Cost":
-        """Add another cost."""
-        return Cost(
-            self.prefill + other.prefill,
-            self.decoding + other.decoding,
-            self.weight_bytes + other.weight_bytes,
-            self.cache_bytes + other.cache_bytes,
-        )
 
 
 def cost_of(

@@ -60,28 +60,23 @@ def covered(row: Record) -> Cell:
     return cell if math.isnan(row["value"]) else cell._replace(text=f"{cell.text}, coverage {row['coverage']:.0%}")
 
 
+_UNANSWERED = {"abstain_rate": "abstained", "unparsed_rate": "unparsed", "truncated_rate": "truncated"}
+
+
 def with_unanswered(table: "pd.DataFrame") -> Callable[[Record], Cell]:
     """Return a function that shows accuracy with the shares of unanswered responses and the number of errors."""
-    shares = {
-        (*(row[name] for name in (*RUN, "condition", "carrier")), row["metric"]): row["value"]
-        for row in records_of(table)
-        if row["metric"] in ("abstain_rate", "unparsed_rate", "truncated_rate")
-    }
+
+    def unit(row: Record) -> tuple[Any, ...]:
+        return tuple(row[name] for name in (*RUN, "condition", "carrier"))
+
+    shares = {(unit(row), row["metric"]): row["value"] for row in records_of(table) if row["metric"] in _UNANSWERED}
 
     def show(row: Record) -> Cell:
         cell = change(row)
-        key = tuple(row[name] for name in (*RUN, "condition", "carrier"))
-        details = []
-        for metric, name in (
-            ("abstain_rate", "abstained"),
-            ("unparsed_rate", "unparsed"),
-            ("truncated_rate", "truncated"),
-        ):
-            share = shares.get((*key, metric), math.nan)
-            if share > 0:
-                details.append(f"{name} {share:.0%}")
+        found = {name: shares.get((unit(row), metric), math.nan) for metric, name in _UNANSWERED.items()}
+        details = [f"{name} {share:.0%}" for name, share in found.items() if share > 0]
         details += [f"errors {row['errors']}"] if row["errors"] else []
-        return cell._replace(text="\n".join([cell.text, *([", ".join(details)] if details else [])]))
+        return cell._replace(text="\n".join(filter(None, (cell.text, ", ".join(details)))))
 
     return show
 

@@ -17,7 +17,7 @@ from ..perturbations.catalogue import conditions_named
 from ..secrecy import error_text
 from ..types import Sample
 from .construction import free_memory, model_of, samples_of, style_of
-from .counting import Cost, Counts, Rates, StandInEncoder, cost_of, count, size_of
+from .counting import Cost, Counts, Passes, Rates, StandInEncoder, cost_of, count, size_of
 from .definition import StudyDefinition
 from .entries import BenchmarkEntry, JudgeEntry, ModelEntry, Size, secrets_of
 from .plan import Plan, PlanRow
@@ -108,7 +108,7 @@ def _made_up(colour: str) -> Sample:
 def _row(
     study: StudyDefinition,
     entry: ModelEntry,
-    model: PlannedModel,
+    planned: PlannedModel,
     benchmark: BenchmarkEntry,
     data: _Data,
     rates: Rates | None,
@@ -118,41 +118,26 @@ def _row(
     subset = data.samples[::step]
     stages = len(entry.stages)
     counted = count(
-        model.encoder,
+        planned.encoder,
         subset,
         conditions_named(study.conditions, data.pool),
         style=style_of(entry),
         seed=study.seed,
         draws=study.draws,
     )
-    counts = counted.times(data.total / len(subset) * stages)
-    new_tokens = entry.new_tokens or model.limit or _NEW_TOKENS
-    rows = _rows_together(study, entry, counted, new_tokens)
-    costs = [
-        None
-        if model.size is None
-        else cost_of(
-            model.size,
-            counts,
-            shared=shared,
-            new_tokens=new_tokens,
-            rows=rows,
-            bytes_per_value=model.bytes_per_value,
-        )
-        for shared in (True, False)
-    ]
-    length = counts.text_context / counts.texts + new_tokens if counts.texts else 0.0
-    memory = math.nan if model.size is None else model.bytes_per_value * _values_held(model.size, rows * length)
+    new_tokens = entry.new_tokens or planned.limit or _NEW_TOKENS
     return _plan_row(
-        entry.name, benchmark.name, stages, data.total, counts, new_tokens, costs, memory, rates,
-        "; ".join(filter(None, (*model.stand_ins, data.stand_in))),
-    )  # fmt: skip
-
-
-def _values_held(size: Size, cached: float) -> float:
-    """Return the number of values in memory: the weights, and the keys and values of cached tokens."""
-    weights = size.language + size.experts + size.vision + size.projector
-    return weights + 2 * size.layers * size.kv_width * cached
+        planned,
+        counted.times(data.total / len(subset) * stages),
+        new_tokens,
+        _rows_together(study, entry, counted, new_tokens),
+        rates,
+        model=entry.name,
+        benchmark=benchmark.name,
+        checkpoints=stages,
+        samples=data.total,
+        stand_ins="; ".join(filter(None, (*planned.stand_ins, data.stand_in))),
+    )
 
 
 def _rows_together(study: StudyDefinition, entry: ModelEntry, counted: Counts, new_tokens: int) -> float:
@@ -166,35 +151,36 @@ def _rows_together(study: StudyDefinition, entry: ModelEntry, counted: Counts, n
 
 
 def _plan_row(
-    model: str,
-    benchmark: str,
-    stages: int,
-    samples: float,
-    counts: Counts,
-    new_tokens: int,
-    costs: Sequence[Cost | None],
-    memory: float,
-    rates: Rates | None,
-    stand_ins: str,
+    planned: PlannedModel, counts: Counts, new_tokens: int, rows: float, rates: Rates | None, **names: Any
 ) -> PlanRow:
-    shared, plain = costs
+    """Return the cost of prompts whose texts are decoded in batches of `rows`; NaN for a model of unknown size.
+
+    `names` are the other fields of the row.
+    """
+    size, width = planned.size, planned.bytes_per_value
+    shared = plain = Cost(math.nan, math.nan, math.nan, math.nan)
+    memory = math.nan
+    if size is not None:
+        shared, plain = (
+            cost_of(size, counts, shared=is_shared, new_tokens=new_tokens, rows=rows, bytes_per_value=width)
+            for is_shared in (True, False)
+        )
+        weights = size.language + size.experts + size.vision + size.projector
+        length = counts.text_context / counts.texts + new_tokens if counts.texts else 0.0
+        memory = width * (weights + 2 * size.layers * size.kv_width * (rows * length))
     return PlanRow(
-        model=model,
-        benchmark=benchmark,
-        checkpoints=stages,
-        samples=samples,
         prompts=counts.prompts,
         texts=counts.texts,
         prompt_tokens=counts.plain.tokens,
         shared_tokens=counts.shared.tokens,
         new_tokens=counts.texts * new_tokens,
-        operations=math.nan if shared is None else shared.operations,
-        plain_operations=math.nan if plain is None else plain.operations,
-        weight_bytes=math.nan if shared is None else shared.weight_bytes,
-        cache_bytes=math.nan if shared is None else shared.cache_bytes,
+        operations=shared.operations,
+        plain_operations=plain.operations,
+        weight_bytes=shared.weight_bytes,
+        cache_bytes=shared.cache_bytes,
         memory=memory,
-        seconds=math.nan if shared is None or rates is None else shared.seconds(rates),
-        stand_ins=stand_ins,
+        seconds=math.nan if rates is None else shared.seconds(rates),
+        **names,
     )
 
 
@@ -203,15 +189,24 @@ def _judge_row(study: StudyDefinition, judge: JudgeEntry, rows: Sequence[PlanRow
     known = [row for row in rows if not math.isnan(row.texts)]
     texts = sum(row.texts for row in known)
     length = round(sum(row.new_tokens for row in known) / texts) + len(PROMPT) // 4 if texts else 0
-    passes = Counts().plain.then(length)
+    passes = Passes().then(length)
     counts = Counts(prompts=1, plain=passes, shared=passes).times(texts)
     size = study.sizes.get(judge.size or "")
-    cost = None if size is None else cost_of(size, counts, shared=False, new_tokens=0, rows=1)
-    stand_ins = ["thoughts: as long as the new tokens"]
-    stand_ins += ["size: of the study's sizes" if size else "size: none, so that no operations are counted"]
-    memory = math.nan if size is None else 2 * _values_held(size, 0)
+    stand_ins = (
+        "thoughts: as long as the new tokens",
+        "size: of the study's sizes" if size else "size: none, so that no operations are counted",
+    )
     return _plan_row(
-        f"judge {judge.name}", "", 1, math.nan, counts, 0, [cost, cost], memory, rates, "; ".join(stand_ins)
+        PlannedModel(encoder=None, size=size, limit=0, bytes_per_value=2, stand_ins=stand_ins),
+        counts,
+        0,
+        1,
+        rates,
+        model=f"judge {judge.name}",
+        benchmark="",
+        checkpoints=1,
+        samples=math.nan,
+        stand_ins="; ".join(stand_ins),
     )
 
 

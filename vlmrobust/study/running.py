@@ -1,33 +1,37 @@
-"""Run a study, one model at a time; a failure becomes a row and the other runs continue."""
+"""Run a study, one model at a time, and judge its runs, one judge at a time; a failure becomes a row."""
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from ..catalogue import judged_metrics, slug_of
 from ..data import Samples
 from ..evaluator import Evaluator
 from ..jsonl import write_atomically
+from ..judges import Judge
 from ..locking import DirectoryLock
 from ..manifest import config_of, sample_content
 from ..metrics import Metric, PairedMetric
 from ..metrics.catalogue import default_metrics, metrics_named
 from ..models import Model
 from ..perturbations.catalogue import conditions_named
-from ..report.files import last_report_file, report_file
+from ..report import Report
+from ..report.files import LINES, last_report_file, report_file
 from ..workers import ThisProcess
-from .construction import Lazy, free_memory, model_of, samples_of, style_of
+from .construction import Lazy, free_memory, judge_of, model_of, samples_of, style_of
 from .definition import StudyDefinition
-from .entries import BenchmarkEntry, ModelEntry, Stage, secrets_of
-from .judging import judgements
+from .entries import BenchmarkEntry, JudgeEntry, ModelEntry, Stage, secrets_of
 from .tables import JudgementRow, RunRow
 
-__all__ = ["Runner"]
+__all__ = ["Runner", "judgements"]
 
+
+_JUDGED_FIELDS = ("sample_id", "condition", "status", "question", "options", "think")
 _MARKER = "finished.json"
 _PLAN_FIELDS = {"size", "new_tokens"}  # fields of a model that do not affect its responses
 
@@ -193,3 +197,61 @@ def _fingerprint(entry: ModelEntry, stage: Stage) -> list[list[Any]]:
     path = Path(str(stage.checkpoint or entry.checkpoint or place))
     files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+
+
+def judgements(
+    entry: JudgeEntry, runs: Sequence[RunRow], out: Path, tell: Callable[[str], None]
+) -> Iterator[JudgementRow]:
+    """Yield a row per run after saving this judge's report next to the run's own.
+
+    The judge is loaded only if a run has no such report yet, or one of other responses.
+
+    Args:
+        entry: the judge.
+        runs: the finished runs.
+        out: the study's folder.
+        tell: called with messages about progress and failures.
+    """
+    judge = Lazy(lambda: judge_of(entry))
+    for run in runs:
+        # Beside the report that is judged: what is said of a part does not take the place of what is said of the whole.
+        file = Path(run.folder) / f"{last_report_file(out / run.folder).stem}-{slug_of(entry.name)}.parquet"
+        row = partial(JudgementRow, run.model, run.checkpoint, run.benchmark, entry.name)
+        try:
+            with secrets_of(entry).held(), DirectoryLock(out / run.folder):
+                judged = _kept_or_judged(out / file, Report.load(last_report_file(out / run.folder)), entry, judge)
+        except Exception as error:  # noqa: BLE001 - recorded in the row; the other runs continue
+            reason = secrets_of(entry).error_text(error)
+            tell(f"{run.folder}, judged by {entry.name}, failed: {reason}")
+            yield row(status="failed", answered=0, verdicts=0, file="", error=reason)
+        else:
+            answered = int(judged.responses.has_status("answered").sum())
+            verdicts = int(judged.frame["consistency"].notna().sum())
+            yield row(status="judged", answered=answered, verdicts=verdicts, file=str(file), error="")
+
+
+def _kept_or_judged(file: Path, report: Report, entry: JudgeEntry, judge: Callable[[], Judge]) -> Report:
+    before = report_file(file.parent, file.name)
+    judged = None if entry.name == "rules" else _kept(before, report, entry)  # rules are quick, and change
+    if judged is not None and before == file:
+        return judged
+    if judged is None:
+        judged = report.score(judged_metrics(judge()), verdicts=file.with_name("verdicts"))
+        judged.manifest |= {"judge": judge().identity(), "judge_entry": _entry(entry)}
+    judged.save(file)
+    file.with_suffix(LINES).unlink(missing_ok=True)  # as earlier versions wrote it
+    return judged
+
+
+def _kept(file: Path, report: Report, entry: JudgeEntry) -> Report | None:
+    """Return the existing judged report if it is by the same judge and of the same responses."""
+    if not file.is_file():
+        return None
+    judged = Report.load(file)
+    same = all(getattr(judged.responses, field) == getattr(report.responses, field) for field in _JUDGED_FIELDS)
+    same = same and judged.responses.choice.tolist() == report.responses.choice.tolist()
+    return judged if same and judged.manifest.get("judge_entry") == _entry(entry) else None
+
+
+def _entry(entry: JudgeEntry) -> dict[str, Any]:
+    return entry.model_dump(mode="json", exclude={"size"})

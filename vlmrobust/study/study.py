@@ -9,10 +9,8 @@ from ..naming import unknown_name
 from ..report.formats import terminal_table
 from ..types.frozen import named_errors
 from .definition import StudyDefinition, read_study
-from .outputs import keep_result
-from .pages import markdown, page
-from .pictures import Curves, drawn
-from .sections import Section, overview, sections
+from .pages import keep_result, markdown, page
+from .sections import Curves, Section, drawn, overview, sections
 from .tables import JudgementRow, RunRow, StudyTables
 
 if TYPE_CHECKING:

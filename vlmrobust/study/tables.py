@@ -1,18 +1,28 @@
-"""Make the tables of a study from the reports in its folder, with few reports in memory at a time."""
+"""Make the tables of a study from the reports in its folder, and the agreement of its judges.
 
+Few reports are in memory at a time.
+"""
+
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import torch
 
 from ..catalogue import JUDGED_METRICS
+from ..functional import fleiss_kappa, mean_intervals, strict_agreement
+from ..functional.bootstrap import percentile_limits
+from ..functional.resampling import columns_by_group, replicate_means
 from ..metrics import Accuracy, CorrectProbability, LetterEntropy
 from ..report import MacroRow, Report, SummaryRow, SurvivalRow
 from ..report.files import last_report_file
 from ..report.metric_columns import table_of
-from .agreement import agreement
+from ..seeding import generator
 from .definition import StudyDefinition
 
 if TYPE_CHECKING:
@@ -24,9 +34,7 @@ __all__ = [
     "JudgementRow",
     "RunRow",
     "StudyTables",
-    "TablesOfRuns",
-    "tables_of_judges",
-    "tables_of_runs",
+    "agreement",
 ]
 
 
@@ -136,15 +144,9 @@ class FindingRow:
 _STAGE = ("model", "checkpoint")
 _RUN = (*_STAGE, "benchmark")
 _JUDGEMENT = (*_RUN, "judge")
-
-
-class TablesOfRuns(NamedTuple):
-    """Tables of finished runs; see `StudyTables`."""
-
-    summary: "pd.DataFrame"
-    survival: "pd.DataFrame"
-    averages: "pd.DataFrame"
-    findings: "pd.DataFrame"
+_Tables: TypeAlias = "list[tuple[tuple[str, ...], pd.DataFrame]]"
+_REPLICATES = 10_000
+_LEVEL = 0.95
 
 
 class StudyTables:
@@ -175,22 +177,22 @@ class StudyTables:
     @property
     def summary(self) -> "pd.DataFrame":
         """The rows of `Report.summary` of every run, after columns that name the run, without judged metrics."""
-        return self._of_runs.summary
+        return self._of_runs["summary"]
 
     @property
     def survival(self) -> "pd.DataFrame":
         """The rows of `Report.survival()` of every run: AUROC of base confidence for answers that survive."""
-        return self._of_runs.survival
+        return self._of_runs["survival"]
 
     @property
     def averages(self) -> "pd.DataFrame":
         """Averages over a model's benchmarks, with equal weights; see `MacroRow`."""
-        return self._of_runs.averages
+        return self._of_runs["averages"]
 
     @property
     def findings(self) -> "pd.DataFrame":
         """The findings of every run in sentences, and their limits: `Report.findings()`."""
-        return self._of_runs.findings
+        return self._of_runs["findings"]
 
     @property
     def judged(self) -> "pd.DataFrame":
@@ -203,25 +205,20 @@ class StudyTables:
         return self._of_judges[1]
 
     @cached_property
-    def _of_runs(self) -> TablesOfRuns:
-        return tables_of_runs(self.run_rows, self.out)
+    def _of_runs(self) -> "dict[str, pd.DataFrame]":
+        return _tables_of_runs(self.run_rows, self.out)
 
     @cached_property
     def _of_judges(self) -> "tuple[pd.DataFrame, pd.DataFrame]":
         judged = [row for row in self.judgement_rows if row.status == "judged"]
-        return tables_of_judges(judged, self.out, self.study.seed)
+        return _tables_of_judges(judged, self.out, self.study.seed)
 
 
-def tables_of_runs(rows: Iterable[RunRow], out: Path) -> TablesOfRuns:
-    """Return the tables of finished runs.
-
-    Args:
-        rows: the rows of all runs, sorted by checkpoint.
-        out: the study's folder.
-    """
-    summaries: list[tuple[tuple[str, ...], pd.DataFrame]] = []
-    survivals: list[tuple[tuple[str, ...], pd.DataFrame]] = []
-    averages: list[tuple[tuple[str, ...], pd.DataFrame]] = []
+def _tables_of_runs(rows: Iterable[RunRow], out: Path) -> "dict[str, pd.DataFrame]":
+    """Return the tables of finished runs by name, from rows sorted by checkpoint and the study's folder."""
+    summaries: _Tables = []
+    survivals: _Tables = []
+    averages: _Tables = []
     findings: list[FindingRow] = []
     for stage, of_stage in groupby(rows, key=lambda row: (row.model, row.checkpoint)):
         runs = list(of_stage)
@@ -239,26 +236,20 @@ def tables_of_runs(rows: Iterable[RunRow], out: Path) -> TablesOfRuns:
         if len(reports) > 1:
             missing = [row.benchmark for row in runs if row.benchmark not in reports]
             averages.append((stage, _averaged(reports, missing)))
-    return TablesOfRuns(
-        _stacked(summaries, SummaryRow, _RUN),
-        _stacked(survivals, SurvivalRow, _RUN),
-        _stacked(averages, MacroRow, _STAGE),
-        table_of(FindingRow, findings),
-    )
+    return {
+        "summary": _stacked(summaries, SummaryRow, _RUN),
+        "survival": _stacked(survivals, SurvivalRow, _RUN),
+        "averages": _stacked(averages, MacroRow, _STAGE),
+        "findings": table_of(FindingRow, findings),
+    }
 
 
-def tables_of_judges(rows: Iterable[JudgementRow], out: Path, seed: int) -> "tuple[pd.DataFrame, pd.DataFrame]":
-    """Return the tables of judged metrics and of the judges' agreement; see `StudyTables`.
-
-    Args:
-        rows: the rows of judged runs.
-        out: the study's folder.
-        seed: seed of the bootstrap of agreement.
-    """
+def _tables_of_judges(rows: Iterable[JudgementRow], out: Path, seed: int) -> "tuple[pd.DataFrame, pd.DataFrame]":
+    """Return the tables of judged metrics and of the judges' agreement, from the rows of judged runs."""
     by_run: dict[tuple[str, str, str], list[JudgementRow]] = {}
     for row in rows:
         by_run.setdefault((row.model, row.checkpoint, row.benchmark), []).append(row)
-    judged: list[tuple[tuple[str, ...], pd.DataFrame]] = []
+    judged: _Tables = []
     agreements: list[AgreementRow] = []
     for run, of_run in by_run.items():
         reports = {row.judge: Report.load(out / row.file) for row in of_run}
@@ -276,6 +267,63 @@ def _agreements(run: tuple[str, str, str], reports: Mapping[str, Report], seed: 
         yield AgreementRow(*run, judges=" & ".join(team), **numbers)
 
 
+def agreement(judged: Sequence[Report], seed: int) -> dict[str, float | int | str]:
+    """Return strict agreement and Fleiss' κ of judges on one run's responses, all conditions together.
+
+    Args:
+        judged: the run's report by each judge, at least two.
+        seed: seed of the bootstrap over groups of samples.
+
+    Returns:
+        The numbers of an `AgreementRow`.
+
+    Source:
+        Zhao et al., arXiv:2602.12506, Table 3: strict three-way agreement and Fleiss' κ of three judges.
+    """
+    ratings = np.stack([report.frame["consistency"].to_numpy(dtype=np.float64) for report in judged], axis=1)
+    complete = ~np.isnan(ratings).any(axis=1)
+    found = torch.from_numpy(ratings)
+    numbers: dict[str, float | int | str] = {
+        "n": int(complete.sum()),
+        "strict": strict_agreement(found),
+        "kappa": fleiss_kappa(found),
+    }
+    strict_limits = kappa_limits = (math.nan, math.nan)
+    note = "" if complete.any() else "no response has a verdict of all judges"
+    if complete.any():
+        groups = [group for group, kept in zip(judged[0].responses.group, complete.tolist(), strict=True) if kept]
+        strict_limits, kappa_limits = _limits(ratings[complete], groups, seed)
+        if math.isnan(float(numbers["kappa"])):
+            note = f"all {numbers['n']} verdicts are the same: chance alone would agree"
+        elif math.isnan(kappa_limits[0]):
+            note = "κ has no interval: no two verdicts differ"
+    limits = ("strict_low", "strict_high", "low", "high")
+    return numbers | dict(zip(limits, (*strict_limits, *kappa_limits), strict=True)) | {"note": note}
+
+
+def _limits(
+    ratings: "np.ndarray[tuple[int, int], np.dtype[np.float64]]", groups: Sequence[str], seed: int
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the intervals of strict agreement and of κ, a function of means over responses.
+
+    The interval of κ is NaN if all replicates are equal: a bootstrap cannot estimate unobserved disagreement.
+    """
+    raters = ratings.shape[1]
+    ones = ratings.sum(axis=1)
+    others = raters - ones
+    pairs = (ones * (ones - 1) + others * (others - 1)) / (raters * (raters - 1))
+    same = ((ones == 0) | (others == 0)).astype(np.float64)
+    key = generator(seed, "bootstrap", "strict agreement")
+    [strict] = mean_intervals([same], groups, outcomes=["rate"], rng=key, level=_LEVEL)
+    rng = generator(seed, "bootstrap", "agreement")
+    columns = columns_by_group([pairs, ones / raters], groups, rng)
+    observed, share = replicate_means(columns, _REPLICATES, rng)
+    chance = share**2 + (1 - share) ** 2
+    kappa = np.divide(observed - chance, 1 - chance, out=np.full(len(chance), math.nan), where=chance < 1)
+    low, high = percentile_limits(kappa, columns[0].groups, _LEVEL)
+    return (strict.low, strict.high), (low, high) if low < high else (math.nan, math.nan)
+
+
 def _averaged(reports: Mapping[str, Report], missing: Sequence[str]) -> "pd.DataFrame":
     scored = [report.score([Accuracy(), CorrectProbability(), LetterEntropy()]) for report in reports.values()]
     for report in scored:
@@ -288,9 +336,7 @@ def _averaged(reports: Mapping[str, Report], missing: Sequence[str]) -> "pd.Data
     )
 
 
-def _stacked(
-    tables: "Sequence[tuple[tuple[str, ...], pd.DataFrame]]", kind: type, columns: tuple[str, ...]
-) -> "pd.DataFrame":
+def _stacked(tables: _Tables, kind: type, columns: tuple[str, ...]) -> "pd.DataFrame":
     """Concatenate tables, each after columns of its names; without tables, return an empty one with all columns."""
     import pandas as pd
 
