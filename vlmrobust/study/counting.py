@@ -74,8 +74,8 @@ class Counts:
 
     def times(self, factor: float) -> "Counts":
         """Multiply all counts by a factor."""
-        numbers = (factor * number for number in (self.prompts, self.texts, self.text_context))
-        return Counts(*numbers, self.plain.times(factor), self.shared.times(factor))
+        prompts, texts, context = factor * self.prompts, factor * self.texts, factor * self.text_context
+        return Counts(prompts, texts, context, self.plain.times(factor), self.shared.times(factor))
 
 
 def count(
