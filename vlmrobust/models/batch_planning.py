@@ -14,7 +14,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 from .encoding import Rendered
@@ -105,11 +105,6 @@ class Batch:
     def rows(self) -> int:
         """The number of prompts."""
         return sum(len(family.items) for family in self.families)
-
-    @property
-    def tokens(self) -> int:
-        """The number of tokens of the padded rows."""
-        return self.rows * self.longest
 
     def singly(self) -> "list[Batch]":
         """Return a batch per prompt."""
@@ -249,13 +244,8 @@ class Packing:
             places: number of positions read at the end of a prompt; none of them is in a stem.
         """
         without = [[Segment(tuple(tokens), prompt) for prompt, tokens in some.items()] for some in suffixes]
-        found = [(self._cost([segment for segments in without for segment in segments], 0, bounded=False), without)]
-        for least in _LEAST:
-            stemmed = [_stemmed(some, places, least) for some in suffixes]
-            found.append(
-                (self._cost([segment for segments in stemmed for segment in segments], 0, bounded=True), stemmed)
-            )
-        return min(found, key=lambda one: one[0])[1]
+        stemmed = [[_stemmed(some, places, least) for some in suffixes] for least in _LEAST]
+        return min([without, *stemmed], key=lambda one: self._cost([*chain(*one)], 0, bounded=one is not without))
 
     def passes(self, segments: Sequence[Segment]) -> list[list[int]]:
         """Return the indices of the segments that run in each pass, stems first."""

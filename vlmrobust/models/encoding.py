@@ -324,11 +324,9 @@ class Encoder:
 def _accepts_suffix(processor: Any) -> bool:
     """Return whether a processor of transformers 4, where text options have `suffix`, takes answers separately."""
     options = inspect.signature(processor.__call__).parameters.get("kwargs")
-    for kind in get_args(getattr(options, "annotation", None)):
-        text_options = getattr(kind, "__annotations__", {}).get("text_kwargs")
-        if "suffix" in getattr(text_options, "__annotations__", {}):
-            return True
-    return False
+    kinds = get_args(getattr(options, "annotation", None))
+    texts = [getattr(kind, "__annotations__", {}).get("text_kwargs") for kind in kinds]
+    return any("suffix" in getattr(text_options, "__annotations__", {}) for text_options in texts)
 
 
 def _without_last(inputs: dict[str, Any], count: int) -> dict[str, Any]:

@@ -25,7 +25,7 @@ __all__ = [
     "Decoding",
     "GumbelNoise",
     "check_options",
-    "config_of",
+    "decoded_text",
     "greedy_at_zero",
     "sampling_seed",
     "warpers",
@@ -190,22 +190,6 @@ def greedy_at_zero(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name not in SAMPLING_OPTIONS}
 
 
-def config_of(settings: Mapping[str, Any]) -> Any:
-    """Return transformers' `GenerationConfig` for some settings.
-
-    Raises:
-        ValueError: it refuses one of them.
-    """
-    from transformers import GenerationConfig
-
-    try:
-        return GenerationConfig(**settings)
-    except FAULTS as error:
-        raise ValueError(
-            f"field 'generation': expected options that GenerationConfig takes, got {dict(settings)}: {error}"
-        ) from error
-
-
 def _nearest(name: str, known: set[str]) -> str:
     near = difflib.get_close_matches(name, sorted(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
@@ -266,7 +250,13 @@ class Decoding:
         self._stop_strings = [strings] if isinstance(strings, str) else list(strings)
         self._stop_tail = 8 + 4 * max(map(len, self._stop_strings), default=0)
         self._warpers = warpers(self.options) if self.options.get("do_sample") else []
-        self.config = config_of(kept | {"do_sample": False} | asked)
+        settings = kept | {"do_sample": False} | asked
+        try:
+            self.config = GenerationConfig(**settings)
+        except FAULTS as error:
+            raise ValueError(
+                f"field 'generation': expected options that GenerationConfig takes, got {settings}: {error}"
+            ) from error
         self._one_token = GenerationConfig(**kept, do_sample=False, max_new_tokens=1, return_dict_in_generate=True)
         self._model = model
         self._tokenizer = tokenizer
@@ -349,7 +339,7 @@ class Decoding:
     def _holds_stop_string(self, tokens: Sequence[int]) -> bool:
         if not self._stop_strings:
             return False
-        text = self._tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        text = decoded_text(self._tokenizer, tokens)
         return any(string in text for string in self._stop_strings)
 
     def in_force(self, **changes: Any) -> AbstractContextManager[Any]:
@@ -371,6 +361,12 @@ class Decoding:
             yield config
         finally:
             self._model.generation_config = own
+
+
+def decoded_text(tokenizer: Any, tokens: Sequence[int]) -> str:
+    """Return the text of generated tokens, including tags."""
+    # Tags may be special tokens, which must not be skipped.
+    return str(tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,11 +84,9 @@ class OptionReader:
         """
         rows: list[Rendered] = []
         places: dict[int, range] = {}
-        scored = {
-            position: scored_texts(self._engine.runner.encoder, item, frame, self._stop_tokens)
-            for position, (item, frame) in framed.items()
-        }
+        scored: dict[int, list[ScoredText]] = {}
         for position, (item, frame) in framed.items():
+            scored[position] = scored_texts(self._engine.runner.encoder, item, frame, self._stop_tokens)
             start = len(rows)
             for option, text in zip(item.prompt.options, scored[position], strict=True):
                 written = "" if text.answer else option + frame.after

@@ -13,7 +13,7 @@ from ..types import Prompt, Response
 from ..types.response import parse_turn
 from .caches import Branches, CachedPrompts
 from .encoding import Rendered
-from .generation import DecodedText
+from .generation import DecodedText, decoded_text
 from .letter_tokens import Members
 from .look_ahead import DecodedLetter, Look, LookAhead
 from .plain_engine import ModelRunner
@@ -22,7 +22,6 @@ __all__ = [
     "PendingResponse",
     "TextReader",
     "closed",
-    "decoded_text",
     "forced_text",
     "not_finite",
     "read_response",
@@ -156,12 +155,6 @@ class TextReader:
             token_entropy=max(written.entropy, 0.0),
             n_tokens=written.count,
         )
-
-
-def decoded_text(tokenizer: Any, tokens: Sequence[int]) -> str:
-    """Return the text of generated tokens, including tags."""
-    # Tags may be special tokens, which must not be skipped.
-    return str(tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 def step_of(tokenizer: Any, tokens: Sequence[int], place: int) -> int:

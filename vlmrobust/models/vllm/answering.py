@@ -21,10 +21,10 @@ from ...types.image import image_digest
 from ...types.prompt import made_of_images
 from ...types.response import parse_turn
 from ..encoding import Encoder, EncodingError, Rendered, ScoredText
-from ..generation import check_options, sampling_seed
+from ..generation import check_options, decoded_text, sampling_seed
 from ..letter_tokens import LetterFamily, LetterVocabulary
 from ..option_texts import Frame, forced_frame, option_response, own_frame, scored_texts
-from ..response_building import closed, decoded_text, forced_text, not_finite, read_response, shown_letters, step_of
+from ..response_building import closed, forced_text, not_finite, read_response, shown_letters, step_of
 from ..server.tokens import logsumexp
 from .engine import Flow, Output, Request
 
