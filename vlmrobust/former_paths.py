@@ -78,6 +78,8 @@ FORMER: Mapping[str, str] = {
     "metrics.calibration": "metrics.letters",
     "plots.source": "plots.look",
     "harnesses.lettered": "harnesses.imported",
+    "harnesses.lmms_logs": "harnesses.lmms_eval",
+    "harnesses.lmms_model": "harnesses.lmms_eval",
     "models.server.deadline": "models.server.attempts",
     "models.server.usage": "models.server.chat",
     "models.server.checking": "models.server.check",

@@ -100,7 +100,7 @@ def harness(folder: str, rows: int) -> tuple[Any, list[str], Respond]:
     """Return the same of lmms-eval's class, which loads in bfloat16: its model is replaced by one in float32."""
     from lmms_eval.models.chat.huggingface import Huggingface
 
-    from vlmrobust.harnesses.lmms_model import LmmsModel
+    from vlmrobust.harnesses.lmms_eval import LmmsModel
 
     made = Huggingface(pretrained=folder, device="cpu", device_map="cpu", batch_size=rows)
     made._model = load(folder)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from vlmrobust import Evaluator, Prompt, Sample
-from vlmrobust.harnesses.lmms_model import LmmsModel
+from vlmrobust.harnesses.lmms_eval import LmmsModel
 from vlmrobust.models import Model
 from vlmrobust.perturbations import WrongCaption, WrongThink, expand
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -37,6 +37,7 @@ __all__ = [
 
 # Marks of option letters: "(A)", "A." and so on.
 _MARKS = tuple(re.compile(rf"(?<!\w){mark}[ \t]*", re.MULTILINE) for mark in (r"\(([A-Z])\)", r"([A-Z])[.):]"))
+_HEAD = 65_536  # number of bytes read to recognise a log
 _LABEL = re.compile(r"\s*\b(?:answer )?(?:options|choices)\s*:?\s*\Z", re.IGNORECASE)
 
 
@@ -85,7 +86,9 @@ def _last_run(text: str, mark: re.Pattern[str], lines: bool) -> list[re.Match[st
     """Return the last sequence of marks A, B, C, …; with `lines`, only marks at the beginning of a line count."""
     run: list[re.Match[str]] = []
     last: list[re.Match[str]] = []
-    for match in _marks(text, mark, lines):
+    for match in mark.finditer(text):
+        if lines and text[: match.start()].rpartition("\n")[2].strip():
+            continue
         if match[1] == "A":
             run = [match]
         elif run and match[1] == chr(ord("A") + len(run)):
@@ -93,13 +96,6 @@ def _last_run(text: str, mark: re.Pattern[str], lines: bool) -> list[re.Match[st
         if len(run) >= 2:
             last = run
     return last
-
-
-def _marks(text: str, mark: re.Pattern[str], lines: bool) -> Iterator[re.Match[str]]:
-    for match in mark.finditer(text):
-        before = text[: match.start()].rpartition("\n")[2]
-        if not lines or not before.strip():
-            yield match
 
 
 def _between(text: str, run: list[re.Match[str]]) -> Lettered:
@@ -114,8 +110,6 @@ def _between(text: str, run: list[re.Match[str]]) -> Lettered:
         raise ValueError(f"expected a question before its options, got {text!r:.200}")
     return Lettered(question, options, text[end:].strip())
 
-
-_HEAD = 65_536  # number of bytes read to recognise a log
 
 Pair = tuple[Prompt, Response]
 

@@ -70,7 +70,7 @@ def read_vlmevalkit(
     questions = {_index(row.values): row.values for row in rows if "index" in row.values}
     log_rows = LogRows()
     # Originals first: a report's first condition is the reference of circular accuracy.
-    for row in sorted(rows, key=_rotated_by):
+    for row in sorted(rows, key=lambda row: _rotation(str(row.values.get("index")))[0]):  # noqa: PD011
         log_rows.add(row.place, _pairs, row, questions, pictures, style, condition, opener)
     return log_rows.imported(log.name)
 
@@ -112,10 +112,6 @@ def _without_empty_cells(row: Row, has_predictions: bool) -> Row:
 
 def _index(row: Mapping[str, Any]) -> str:
     return str(value_of(row, "index")).strip()
-
-
-def _rotated_by(row: Row) -> int:
-    return _rotation(str(row.values.get("index")))[0]  # noqa: PD011 - not of pandas
 
 
 def _pictures(path: Path) -> dict[str, str]:
@@ -173,11 +169,6 @@ def _sample(place: str, row: Mapping[str, Any], index: str, pictures: Mapping[st
         "metadata": metadata,
     }
     if index in pictures:
-        values["images"] = _decoded(pictures[index])
+        cell = pictures[index]  # one image, or a Python list of images
+        values["images"] = list(map(from_base64, from_cell(cell) if looks_nested(cell) else [cell]))
     return sample_of(place, values)
-
-
-def _decoded(cell: str) -> list[bytes]:
-    """Decode a cell: one image, or a Python list of images."""
-    images = from_cell(cell) if looks_nested(cell) else [cell]
-    return [from_base64(image) for image in images]

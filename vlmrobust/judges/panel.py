@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -208,7 +208,10 @@ class Kept(Judge):
                 failed = {keys[rows[index]]: message for index, message in verdicts.errors.items()}
                 valid = {key: verdict for key, verdict in new.items() if key not in failed}
                 self.folder.mkdir(parents=True, exist_ok=True)
-                file.append(_line(key, *verdict) for key, verdict in valid.items())
+                file.append(
+                    {"thought": key, "option": option, "unsure": unsure, "probability": str(probability)}
+                    for key, (option, unsure, probability) in valid.items()
+                )
                 known |= new
                 failures |= failed
         option, unsure, probability = zip(*(known[key] for key in keys), strict=True) if keys else ((), (), ())
@@ -241,10 +244,6 @@ def _key(responses: Responses, row: int) -> str:
     order = ("-" if index is None else str(index) for index in responses.order[row])
     shown = (responses.question[row], *responses.options[row], responses.letters[row], *order)
     return f"{integer_key(*shown, responses.think[row], responses.own_think[row], responses.prefill[row]):032x}"
-
-
-def _line(key: str, option: int, unsure: bool, probability: float) -> Mapping[str, Any]:
-    return {"thought": key, "option": option, "unsure": unsure, "probability": str(probability)}
 
 
 def _saved_verdicts(folder: Path, stem: str) -> Iterator[tuple[str, list[Any]]]:

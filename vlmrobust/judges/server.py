@@ -145,12 +145,7 @@ class OpenAIJudge(LetterJudge, Told):
 
     @cached_property
     def _client(self) -> "OpenAI":
-        return make_client(
-            "OpenAIJudge",
-            base_url=self.base_url,
-            api_key=self.api_key,
-            timeout=self.timeout,
-        )
+        return make_client("OpenAIJudge", base_url=self.base_url, api_key=self.api_key, timeout=self.timeout)
 
     @cached_property
     def _retries(self) -> Retrier:

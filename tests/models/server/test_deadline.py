@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from openai import APITimeoutError
+from openai import APIConnectionError, APITimeoutError
 
 from vlmrobust.models.server.client import make_client
 
@@ -80,3 +80,26 @@ def test_a_request_that_is_read_slowly_times_out():
         client.close()
         for connection, _ in held:
             connection.close()
+
+
+def test_https_through_a_proxy_begins_tls_in_the_tunnel(monkeypatch):
+    sent = []
+
+    def tunnel(server):
+        connection, _ = server.accept()
+        with connection:
+            sent.append(connection.recv(65536))
+            connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            sent.append(connection.recv(65536))
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=tunnel, args=(server,), daemon=True).start()
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        client = make_client("test", base_url="https://models.example/v1", api_key="key", timeout=5)
+        with pytest.raises(APIConnectionError):  # the server closes the tunnel
+            client.post("/chat/completions", cast_to=str, body={})
+        client.close()
+    assert sent[0].startswith(b"CONNECT models.example:443")
+    assert sent[1][:2] == b"\x16\x03"  # a TLS handshake

@@ -202,7 +202,7 @@ def test_the_server_and_the_checkpoints_tokenizer_yield_the_same_tokens(server, 
     """Both sources use the same vocabulary."""
     model = model_at(server)
     checkpoint = CheckpointTokens(Tokenizer(server))
-    served = ServedTokens(model._chat.post, "toy")
+    served = ServedTokens(model._chat.fetch, "toy")
     assert served.is_offered()
     for text in ("", "<answer>", "<think>It is red.</think><answer>", "It says:"):
         expected, found = checkpoint.positions(text, "ABCD"), served.positions(text, "ABCD")
@@ -213,9 +213,9 @@ def test_the_server_and_the_checkpoints_tokenizer_yield_the_same_tokens(server, 
 
 def test_root_paths_are_requested_with_the_key_and_without_v1(server, model_at):
     model = model_at(server)
-    assert model._chat.post("/tokenize", {"prompt": "A"}) == {"tokens": [server.vocabulary.number("A")]}
-    assert model._chat.get("/v1/models")["data"][0]["id"] == "toy"
-    assert model._chat.get("/nowhere") is None
+    assert model._chat.fetch("/tokenize", {"prompt": "A"}) == {"tokens": [server.vocabulary.number("A")]}
+    assert model._chat.fetch("/v1/models")["data"][0]["id"] == "toy"
+    assert model._chat.fetch("/nowhere") is None
 
 
 def test_conditions_are_as_exact_as_base(server, model_at):

@@ -43,11 +43,11 @@ def bounded_client(timeout: float) -> tuple[Any, Any]:
 
     class Bounded(DefaultHttpxClient):
         def send(self, *args: Any, **options: Any) -> Any:
-            deadline.set(timeout)
+            deadline.until = time.monotonic() + timeout
             try:
                 return super().send(*args, **options)
             finally:
-                deadline.clear()
+                deadline.until = None
 
         def __del__(self) -> None:
             if not self.is_closed:
@@ -60,7 +60,7 @@ def bounded_client(timeout: float) -> tuple[Any, Any]:
     for transport in filter(None, (client._transport, *client._mounts.values())):
         pool: Any = getattr(transport, "_pool", None)
         if hasattr(pool, "_network_backend"):
-            pool._network_backend = _Backend(pool._network_backend, deadline)
+            pool._network_backend = _Bounded(pool._network_backend, deadline)
         else:
             logger.warning("timeout=%g bounds each wait for the server, not the request as a whole", timeout)
     return client, limits
@@ -71,63 +71,46 @@ class _Deadline(threading.local):
 
     until: float | None = None
 
-    def set(self, seconds: float) -> None:
-        self.until = time.monotonic() + seconds
 
-    def clear(self) -> None:
-        self.until = None
-
-    def left(self, timeout: float | None, late: type[Exception]) -> float | None:
-        """Return the seconds that a wait may take."""
-        if self.until is None:
-            return timeout
-        left = self.until - time.monotonic()
-        if left <= 0:
-            raise late("the attempt exceeded its timeout")
-        return left if timeout is None else min(timeout, left)
-
-
-class _Wrapped:
-    """Delegates to an object and bounds some of its calls."""
+class _Bounded:
+    """An HTTP library's network backend, or a connection of it, whose calls get the time left until the deadline."""
 
     def __init__(self, inner: Any, deadline: _Deadline) -> None:
         self._inner, self._deadline = inner, deadline
-        library = importlib.import_module(type(inner).__module__.partition(".")[0])
-        self._late = {name: getattr(library, f"{name}Timeout") for name in ("Connect", "Read", "Write")}
+        self._library = importlib.import_module(type(inner).__module__.partition(".")[0])
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    def _left(self, timeout: float | None, kind: str) -> float | None:
-        return self._deadline.left(timeout, self._late[kind])
+    def connect_tcp(self, *args: Any, timeout: float | None = None, **options: Any) -> "_Bounded":
+        stream = self._inner.connect_tcp(*args, timeout=self._left(timeout, "ConnectTimeout"), **options)
+        return _Bounded(stream, self._deadline)
 
+    def connect_unix_socket(self, *args: Any, timeout: float | None = None, **options: Any) -> "_Bounded":
+        stream = self._inner.connect_unix_socket(*args, timeout=self._left(timeout, "ConnectTimeout"), **options)
+        return _Bounded(stream, self._deadline)
 
-class _Backend(_Wrapped):
-    """Opens connections."""
-
-    def connect_tcp(self, *args: Any, timeout: float | None = None, **options: Any) -> "_Stream":
-        stream = self._inner.connect_tcp(*args, timeout=self._left(timeout, "Connect"), **options)
-        return _Stream(stream, self._deadline)
-
-    def connect_unix_socket(self, *args: Any, timeout: float | None = None, **options: Any) -> "_Stream":
-        stream = self._inner.connect_unix_socket(*args, timeout=self._left(timeout, "Connect"), **options)
-        return _Stream(stream, self._deadline)
-
-
-class _Stream(_Wrapped):
-    """A connection with bounded reads and writes."""
+    def start_tls(self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None) -> Any:
+        # By position, as tunnels through a proxy do.
+        stream = self._inner.start_tls(ssl_context, server_hostname, self._left(timeout, "ConnectTimeout"))
+        return _Bounded(stream, self._deadline)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> Any:
-        return self._inner.read(max_bytes, timeout=self._left(timeout, "Read"))
+        return self._inner.read(max_bytes, timeout=self._left(timeout, "ReadTimeout"))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         # Each chunk has its own timeout, or a server that reads slowly would never time out.
         for start in range(0, len(buffer), _CHUNK):
-            self._inner.write(buffer[start : start + _CHUNK], timeout=self._left(timeout, "Write"))
+            self._inner.write(buffer[start : start + _CHUNK], timeout=self._left(timeout, "WriteTimeout"))
 
-    def start_tls(self, *args: Any, timeout: float | None = None, **options: Any) -> "_Stream":
-        stream = self._inner.start_tls(*args, timeout=self._left(timeout, "Connect"), **options)
-        return _Stream(stream, self._deadline)
+    def _left(self, timeout: float | None, late: str) -> float | None:
+        """Return the seconds that a wait may take; raise the library's error `late` if none are left."""
+        if self._deadline.until is None:
+            return timeout
+        left = self._deadline.until - time.monotonic()
+        if left <= 0:
+            raise getattr(self._library, late)("the attempt exceeded its timeout")
+        return left if timeout is None else min(timeout, left)
 
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 16.0  # seconds; doubled each time, five in a row are 31
@@ -196,17 +179,16 @@ class Retrier:
             try:
                 sent = send()
             except APIStatusError as error:
-                self._record_reply()
+                self._record(connected=True)
                 most = min(self._retries, _UNSUPPORTED_RETRIES) if error.status_code in unsupported else self._retries
                 if number >= most or not _is_temporary(error):
                     raise
                 retry_after = _retry_after(error.response.headers)
             except APIConnectionError as error:
                 give_up, retry_after = number >= self._retries, None
-                if _was_connected(error):
-                    self._record_reply()
-                else:
-                    self._record_no_connection()
+                connected = _was_connected(error)
+                self._record(connected=connected)
+                if not connected:
                     if unreachable_since is None:  # a connection that was cut may have been open for long
                         unreachable_since = max(started, time.monotonic() - CONNECT_TIMEOUT)
                     give_up = give_up or time.monotonic() - unreachable_since > _PATIENCE
@@ -215,19 +197,15 @@ class Retrier:
                 if give_up:
                     raise
             else:
-                self._record_reply()
+                self._record(connected=True)
                 return sent
             self._wait(retry_after if retry_after is not None else _pause(number))
             number += 1
 
-    def _record_reply(self) -> None:
+    def _record(self, *, connected: bool) -> None:
         with self._lock:
-            self._answers += 1
-            self._unconnected = 0
-
-    def _record_no_connection(self) -> None:
-        with self._lock:
-            self._unconnected += 1
+            self._answers += connected
+            self._unconnected = 0 if connected else self._unconnected + 1
 
     def _refuse(self, error: Exception, answers: int, refusals: list[RefusedError]) -> None:
         """Raise for all waiting requests if no request has connected since this one began."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["EXACT", "Chat", "Price", "Usage", "same_model"]
 
 
+logger = logging.getLogger(__name__)
+
 _Amount = Annotated[float, Field(ge=0)]
 
 
@@ -65,13 +67,12 @@ class Usage(Frozen):
 
     def plus(self, reply: Reply, price: Price | None) -> "Usage":
         """Return this and one more reply."""
-        cost = self.cost if price is None else self._cost_with(reply, price)
         return Usage(
             requests=self.requests + 1,
             prompt_tokens=_sum(self.prompt_tokens, reply.prompt_tokens),
             cached_tokens=_sum(self.cached_tokens, reply.cached_tokens),
             completion_tokens=_sum(self.completion_tokens, reply.completion_tokens),
-            cost=cost,
+            cost=self.cost if price is None else self._cost_with(reply, price),
         )
 
     def _cost_with(self, reply: Reply, price: Price) -> float | None:
@@ -84,9 +85,7 @@ class Usage(Frozen):
         return so_far + (sent + reply.completion_tokens * price.completion) / 1e6
 
     def __str__(self) -> str:
-        cached = "cached: unknown"
-        if self.cached_tokens is not None:
-            cached = f"{self.cached_tokens:,} cached"
+        cached = "cached: unknown" if self.cached_tokens is None else f"{self.cached_tokens:,} cached"
         cost = "" if self.cost is None else f", cost {self.cost:,.4f}"
         if self.prompt_tokens is None and self.completion_tokens is None:
             return f"{self.requests:,} requests" + (", tokens not counted" if self.requests else "") + cost
@@ -102,8 +101,6 @@ def _sum(known: int | None, new: int | None) -> int | None:
 def _shown(count: int | None) -> str:
     return "an unknown number of" if count is None else f"{count:,}"
 
-
-logger = logging.getLogger(__name__)
 
 _SEED_BITS = 31  # some servers keep a seed in 32 bits
 EXACT = "logprob_token_ids"
@@ -125,6 +122,11 @@ class Chat:
         top_logprobs: alternatives to request per position; None = none.
         price: token prices.
         max_retries: maximum number of retries per request.
+
+    Attributes:
+        usage: usage so far.
+        limit: name of the field that limits the number of generated tokens.
+        secrets, error_text: what is hidden; an error and its cause as text without it.
     """
 
     def __init__(
@@ -145,17 +147,12 @@ class Chat:
         self._generation = generation
         self._extra_body = extra_body
         self._price = price
-        self._usage = Usage()
+        self.usage = Usage()
         self._answered_as: set[str] = set()
         self._lock = threading.Lock()
         self.secrets = secrets_of(client, [generation, extra_body])
+        self.error_text = self.secrets.error_text
         self._retries = Retrier(max_retries, client.base_url.host, self.error_text)
-
-    @property
-    def usage(self) -> Usage:
-        """Usage so far."""
-        with self._lock:
-            return self._usage
 
     def ask(
         self,
@@ -172,9 +169,18 @@ class Chat:
             fields: other fields of the request; with `EXACT` among them, steps are read accordingly.
             unsupported: see `Retrier.run`.
         """
-        reply = Reply.of(self._complete(messages, mode, fields, unsupported), exact=EXACT in fields)
+        logprobs = {} if self.top_logprobs is None else {"logprobs": True, "top_logprobs": self.top_logprobs}
+        target = {"model": self.model, "messages": list(messages)}
+        body = {**target, **self._extra_body, **logprobs, **fields, **request_flags(messages, mode)}
+        # Read as text, since the client's own request and reply types take longer than everything else.
+        text = self._retries.run(lambda: self.client.post("/chat/completions", cast_to=str, body=body), unsupported)
+        try:
+            completion = from_json(text)
+        except ValueError as error:
+            raise ValueError(f"expected a chat completion as JSON, got {text[:200]!r}") from error
+        reply = Reply.of(completion, exact=EXACT in fields)
         with self._lock:
-            self._usage = self._usage.plus(reply, self._price)
+            self.usage = self.usage.plus(reply, self._price)
         self._compare_names(reply.model)
         return reply
 
@@ -191,18 +197,11 @@ class Chat:
                 raise
             return None
 
-    def post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """Post a body to a path at the server's root and return the reply; None = no such path.
+    def fetch(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Return the content of a path at the server's root, after posting a body if given; None = no such path.
 
         The official client sends it, with its key, headers and timeouts.
         """
-        return self._root_request(path, body)
-
-    def get(self, path: str) -> Any:
-        """Return the content of a path at the server's root; None = no such path."""
-        return self._root_request(path, None)
-
-    def _root_request(self, path: str, body: Mapping[str, Any] | None) -> Any:
         from openai import APIStatusError
 
         base = self.client.base_url
@@ -217,23 +216,6 @@ class Chat:
             return self._retries.run(send, _NO_SUCH_PATH)
         except APIStatusError:
             return None
-
-    def _complete(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        mode: PrefillMode,
-        fields: Mapping[str, Any],
-        unsupported: Collection[int],
-    ) -> Any:
-        logprobs = {} if self.top_logprobs is None else {"logprobs": True, "top_logprobs": self.top_logprobs}
-        target = {"model": self.model, "messages": list(messages)}
-        body = {**target, **self._extra_body, **logprobs, **fields, **request_flags(messages, mode)}
-        # Read as text, since the client's own request and reply types take longer than everything else.
-        reply = self._retries.run(lambda: self.client.post("/chat/completions", cast_to=str, body=body), unsupported)
-        try:
-            return from_json(reply)
-        except ValueError as error:
-            raise ValueError(f"expected a chat completion as JSON, got {reply[:200]!r}") from error
 
     def ask_greedily(
         self,
@@ -262,10 +244,6 @@ class Chat:
         settings, seed = self.settings(), self._generation["seed"]
         samples = settings.get("temperature") != 0 and seed is not None
         return settings | ({"seed": sampling_seed(seed, key, _SEED_BITS)} if samples else {})
-
-    def error_text(self, error: Exception) -> str:
-        """Return an error and its cause as text, without secrets."""
-        return self.secrets.error_text(error)
 
     def _compare_names(self, answered_as: str | None) -> None:
         if answered_as is None or same_model(self.model, answered_as):

@@ -293,10 +293,10 @@ class _Probe:
         return counts[0], counts[1]
 
     def _context(self) -> int | None:
-        models = (self._chat.get("/v1/models") or {}).get("data") or []
+        models = (self._chat.fetch("/v1/models") or {}).get("data") or []
         entries = [entry for entry in models if isinstance(entry, dict)]
         own = [entry for entry in entries if same_model(self._chat.model, str(entry.get("id", "")))] or entries[:1]
-        props = self._chat.get("/props") or {}
+        props = self._chat.fetch("/props") or {}
         for source, name in (
             *((entry, name) for entry in own for name in ("max_model_len", "context_length", "max_context_length")),
             (props.get("default_generation_settings") or {}, "n_ctx"),

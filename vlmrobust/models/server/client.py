@@ -123,7 +123,7 @@ class Pool(Generic[Result]):
         self._calls: _Calls = SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._lock = threading.Lock()
-        weakref.finalize(self, _end, self._calls)
+        weakref.finalize(self, self._calls.put, None)
 
     def submit(self, call: Callable[[], Result]) -> Future[Result]:
         """Queue a call and return the future of its result."""
@@ -143,10 +143,6 @@ def _work(calls: _Calls, idle: threading.Semaphore) -> None:
         del call  # frees what it references while the thread waits
         idle.release()
     calls.put(None)  # ends the next thread
-
-
-def _end(calls: _Calls) -> None:
-    calls.put(None)
 
 
 Found = TypeVar("Found")

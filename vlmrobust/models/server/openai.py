@@ -167,8 +167,7 @@ class OpenAIModel:
         try:
             return check_server(self._chat, self._continuation, self._letters, style or Style())
         except (OpenAIError, ValueError) as error:
-            host = self._client.base_url.host
-            raise RefusedError(f"{self!r}: {host} could not be checked: {self._chat.error_text(error)}") from None
+            raise self._uncheckable(error) from None
 
     def expect(self, prompts: int, style: Style) -> None:
         """Announce the number of prompts; a long run checks the server once before its first prompt; see `Model`."""
@@ -218,10 +217,9 @@ class OpenAIModel:
             return read or self._with_option_texts(prompt, images, self._write(prompt, images, mode))
         except (AuthenticationError, NotFoundError) as error:
             host = self._client.base_url.host
-            message = (
+            raise RefusedError(
                 f"{self!r}: expected a key, a model and a path that {host} knows, got {self._chat.error_text(error)}"
-            )
-            raise RefusedError(message) from None
+            ) from None
         except (OpenAIError, ValueError) as error:
             return Response.failed(prompt, self._chat.error_text(error))
 
@@ -241,16 +239,17 @@ class OpenAIModel:
                 found = check_server(self._chat, self._continuation, self._letters, style)
             except (OpenAIError, ValueError) as error:
                 if isinstance(error, APIStatusError) and error.status_code in _UNAVAILABLE:
-                    host = self._client.base_url.host
-                    raise RefusedError(
-                        f"{self!r}: {host} could not be checked: {self._chat.error_text(error)}"
-                    ) from None
+                    raise self._uncheckable(error) from None
                 # Any other fault shows in the rows.
                 logger.warning("%r: the server could not be checked: %s", self, self._chat.error_text(error))
                 return
             logger.info("%r: %s", self, found.summary())
             for warning in found.warnings:
                 logger.warning("%r: %s", self, warning)
+
+    def _uncheckable(self, error: Exception) -> RefusedError:
+        host = self._client.base_url.host
+        return RefusedError(f"{self!r}: {host} could not be checked: {self._chat.error_text(error)}")
 
     def _mode(self, prompt: Prompt) -> PrefillMode:
         """Return how to send the prefill, or the forced text if there is no prefill."""

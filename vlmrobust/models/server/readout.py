@@ -159,7 +159,7 @@ class LetterReadout:
         if self._chat.top_logprobs is None or not self._returned(range(4)):
             return None
         if self._tokenizer is None:
-            served = ServedTokens(self._chat.post, self._chat.model)
+            served = ServedTokens(self._chat.fetch, self._chat.model)
             tokens: LetterTokens | None = served if served.is_offered() else None
         else:
             tokens = CheckpointTokens(_loaded(self._tokenizer))

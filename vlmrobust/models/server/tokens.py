@@ -13,10 +13,11 @@ letter after a text.
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self, overload
+from typing import Any, Self, overload
 
 from ...prompting import MARKS, letter_columns
 from ..letter_tokens import TAIL, LetterVocabulary, letter_of
+from ..response_building import decoded_text
 
 __all__ = [
     "CheckpointTokens",
@@ -242,21 +243,6 @@ class LetterPosition:
     ids: tuple[int, ...] = ()
 
 
-class LetterTokens(Protocol):
-    """Provides the letters' tokens."""
-
-    def positions(self, text: str, letters: str) -> tuple[LetterPosition, ...]:
-        """Return where a letter after a text may begin: usually only at its end, see `LetterVocabulary.forced_prefix`.
-
-        Args:
-            text: the text before the letter.
-            letters: the letters to find.
-        """
-
-    def text_of(self, token: int) -> str:
-        """Return the text of a token."""
-
-
 class CheckpointTokens:
     """Provides the letters' tokens from the checkpoint's tokenizer.
 
@@ -270,7 +256,12 @@ class CheckpointTokens:
         self._texts: dict[int, str] = {}
 
     def positions(self, text: str, letters: str) -> tuple[LetterPosition, ...]:
-        """See `LetterTokens.positions`."""
+        """Return where a letter after a text may begin: usually only at its end, see `LetterVocabulary.forced_prefix`.
+
+        Args:
+            text: the text before the letter.
+            letters: the letters to find.
+        """
         prefix = self._vocabulary.forced_prefix(text)
         onward = [self.text_of(token) for token in prefix.tokens]
         found = []
@@ -288,13 +279,10 @@ class CheckpointTokens:
         return tuple(found)
 
     def text_of(self, token: int) -> str:
-        """See `LetterTokens.text_of`."""
+        """Return the text of a token."""
         if token not in self._texts:
-            self._texts[token] = self._decoded(token)
+            self._texts[token] = decoded_text(self._tokenizer, [token])
         return self._texts[token]
-
-    def _decoded(self, token: int) -> str:
-        return str(self._tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
     def _rank(self, token: int, rest: str, letter: str) -> int:
         before, _, behind = self.text_of(token).removeprefix(rest).partition(letter)
@@ -324,14 +312,14 @@ class ServedTokens:
             return False
 
     def positions(self, text: str, letters: str) -> tuple[LetterPosition, ...]:
-        """See `LetterTokens.positions`."""
+        """See `CheckpointTokens.positions`."""
         key = text[-TAIL:], letters
         if key not in self._positions:
             self._positions[key] = self._find(*key)
         return self._positions[key]
 
     def text_of(self, token: int) -> str:
-        """See `LetterTokens.text_of`."""
+        """Return the text of a token."""
         if token not in self._texts:
             reply = self._post("/detokenize", {"model": self._model, "tokens": [token]})
             self._texts[token] = str(reply["prompt"])
@@ -369,6 +357,10 @@ class ServedTokens:
             body = {"model": self._model, "prompt": text, "add_special_tokens": False}
             self._known[text] = [int(token) for token in self._post("/tokenize", body)["tokens"]]
         return self._known[text]
+
+
+LetterTokens = CheckpointTokens | ServedTokens
+"""Provides the letters' tokens."""
 
 
 def common_length(tokens: Sequence[int], others: Sequence[int]) -> int:

@@ -49,6 +49,8 @@ _RENAMED = {
 }
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p")
 _HANDLED = ("do_sample", "eos_token_id", "pad_token_id", "seed")
+_MAX_REQUESTED = 128  # token ids per request
+_MAX_INLINE = 16  # most letter tokens to request at every step of a text
 
 logger = logging.getLogger(__name__)
 
@@ -104,8 +106,6 @@ class Sampling:
         return tokens[:end], min(end + 1, len(tokens))
 
 
-_MAX_REQUESTED = 128  # token ids per request
-
 MakeRequest = Callable[[Sequence[int], Mapping[str, Any]], Request]
 """Returns a request for tokens and sampling parameters."""
 
@@ -122,13 +122,7 @@ def by_token(logprobs: Mapping[int, Any]) -> dict[int, float]:
 
 
 def letter_tokens(family: LetterFamily, rows: Sequence[int], size: int) -> list[int]:
-    """Return the tokens that may read as a letter.
-
-    Args:
-        family: the letters' tokens at a position.
-        rows: rows of the letters to read.
-        size: the size of the engine's vocabulary.
-    """
+    """Return the tokens that may read as one of the letters in `rows`, in a vocabulary of some size."""
     found = (token for row in rows for token in family.tokens[row].tolist())
     return list(dict.fromkeys(token for token in found if 0 <= token < size))
 
@@ -138,12 +132,7 @@ def letter_positions(
 ) -> list[tuple[Sequence[int], list[int]]]:
     """Return, for each position at which a letter's token may begin, the tokens before it and those to request.
 
-    Args:
-        tokens: all tokens before the letter.
-        path: the last of them, with which the letter may merge.
-        families: one per position, that is, one more than tokens in the path.
-        rows: rows of the letters to read.
-        size: the size of the engine's vocabulary.
+    `path` is the end of `tokens`, with which the letter may merge; there is one family more than tokens in it.
     """
     begin = len(tokens) - len(path)
     return [
@@ -153,12 +142,7 @@ def letter_positions(
 
 
 def logprobs_after(request: MakeRequest, positions: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Flow[Any]:
-    """Request the log-probabilities of some tokens after others, and return them by token for each position.
-
-    Args:
-        request: makes requests.
-        positions: the tokens before, and the tokens to request.
-    """
+    """Request the log-probabilities of tokens at positions (tokens before, tokens to request); return them by token."""
     requests = [
         (place, request(tokens, one_token_params(ids[start : start + _MAX_REQUESTED])))
         for place, (tokens, ids) in enumerate(positions)
@@ -184,7 +168,7 @@ def letters_at(
     Args:
         steps: log-probabilities by token at each position.
         path: the tokens that lead from one position to the next.
-        families: one per position.
+        families: the letters' tokens, one family per position.
         rows: rows of the letters to read.
         small: also count the small letters that could be words.
     """
@@ -201,21 +185,12 @@ def letters_at(
     return [logsumexp(values) for values in letters]
 
 
-_MAX_INLINE = 16  # most letter tokens to request at every step of a text
-
-
 @dataclass(slots=True)
 class _ImageCache:
-    """The images of one sample, decoded and hashed once for its consecutive prompts.
-
-    Attributes:
-        sample: the sample's id.
-        prompts: keep the images alive, by whose identity the caches are keyed.
-        opened, hashes: the decoded images and their hashes.
-    """
+    """The images of one sample, decoded and hashed once for its consecutive prompts."""
 
     sample: str = ""
-    prompts: list[Prompt] = field(default_factory=list)
+    prompts: list[Prompt] = field(default_factory=list)  # keep the images alive, by whose identity the caches are keyed
     opened: dict[Any, Any] = field(default_factory=dict)
     hashes: dict[Any, str] = field(default_factory=dict)
 
@@ -263,23 +238,21 @@ class Answering:
 
     def _answer(self, prompt: Prompt) -> Flow[Any]:
         prepared = self._prepare(prompt)
-        prompt, forced = prepared.item.prompt, prepared.item.forced
-        if forced is not None:
-            if prompt.style.answer_by == "text":
-                return (yield from self._scored(prepared, forced_frame(prepared.item)))
-            return (yield from self._read(prepared))
-        response = yield from self._write(prepared)
-        if self._force_answer and response.status == "truncated" and self._is_text(prompt, response.text):
-            item = replace(prepared.item, forced=closed(prompt, response.text), written=response)
+        item, prompt = prepared.item, prepared.item.prompt
+        if item.forced is None:
+            response = yield from self._write(prepared)
+            if self._force_answer and response.status == "truncated" and self._is_text(prompt, response.text):
+                item = replace(item, forced=closed(prompt, response.text), written=response)
+            else:
+                frame = own_frame(prompt, response)
+                if frame is None or not self._is_text(prompt, frame.before):
+                    return response
+                written = replace(prepared, item=replace(item, written=response))
+                return (yield from self._scored(written, frame))
             prepared = replace(prepared, item=item)
-            if prompt.style.answer_by == "text":
-                return (yield from self._scored(prepared, forced_frame(item)))
-            return (yield from self._read(prepared))
-        frame = own_frame(prompt, response)
-        if frame is not None and self._is_text(prompt, frame.before):
-            item = replace(prepared.item, written=response)
-            return (yield from self._scored(replace(prepared, item=item), frame))
-        return response
+        if prompt.style.answer_by == "text":
+            return (yield from self._scored(prepared, forced_frame(item)))
+        return (yield from self._read(prepared))
 
     def _prepare(self, prompt: Prompt) -> _PreparedPrompt:
         images = self._images

@@ -228,7 +228,7 @@ class _Driver:
             try:
                 [number] = self._enqueue(request)
             except Exception as error:
-                if _is_dead(error):
+                if type(error).__name__ == "EngineDeadError":
                     self._failure = self._failures.death_error(error)
                     raise self._failure from error
                 return EncodingError(f"vLLM refused the prompt: {error_text(error)}")
@@ -256,7 +256,3 @@ def _watch(core: Any, finished: threading.Event) -> None:
         except Exception as error:  # noqa: BLE001 - vLLM's error, raised where outputs are awaited
             core.outputs_queue.put_nowait(error)
             return
-
-
-def _is_dead(error: BaseException) -> bool:
-    return type(error).__name__ == "EngineDeadError"
