@@ -30,9 +30,11 @@ def samples(n: int, seed: int = 0) -> list[Sample]:
         Samples with ready-made true and false captions and thoughts; `metadata["kind"]` is one of colour, shape,
         count, position and relation.
     """
-    from vlmrobust.demo import scenes
+    from vlmrobust.demo.scenes import to_sample
 
-    return scenes.samples(n, seed)
+    if n < 0 or seed < 0:
+        raise ValueError(f"n and seed must not be negative, got n={n}, seed={seed}")
+    return [to_sample(index, seed) for index in range(n)]
 
 
 def model(**kwargs: Any) -> HFModel:

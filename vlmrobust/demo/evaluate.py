@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from vlmrobust import demo
 from vlmrobust.demo import scenes
 from vlmrobust.types import Prompt, Response, Sample, open_image
 
@@ -59,7 +60,7 @@ def complete(model: Any, processor: Any, prompts: list[Prompt], batch_size: int 
 
 def measure(model: Any, processor: Any, n: int = 500, seed: int = 1) -> dict[str, Any]:
     """Return accuracy under every condition, by kind under base, and how often a wrong text is followed."""
-    samples = scenes.samples(n, seed)
+    samples = demo.samples(n, seed)
     result: dict[str, Any] = {"samples": n, "seed": seed}
     for condition in CONDITIONS:
         prompts = [ask(sample, condition) for sample in samples]

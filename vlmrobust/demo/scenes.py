@@ -324,13 +324,7 @@ _ASK: dict[str, Callable[[np.random.Generator], Question | None]] = {
 
 
 def draw(index: int, seed: int = 0, split: Split = "samples") -> tuple[Scene, Question]:
-    """Draw the scene and question number `index`; kinds take turns.
-
-    Args:
-        index: Number of the draw.
-        seed: Another seed gives other draws.
-        split: "samples" draws reserved scenes, "training" the others.
-    """
+    """Draw the scene and question number `index`; kinds take turns. "samples" are reserved scenes."""
     kind = KINDS[index % len(KINDS)]
     rng = np.random.default_rng([0 if split == "samples" else 1, seed, index])
     while True:
@@ -361,10 +355,3 @@ def to_sample(index: int, seed: int = 0, split: Split = "samples") -> Sample:
         },
         metadata={"kind": question.kind},
     )
-
-
-def samples(n: int, seed: int = 0) -> list[Sample]:
-    """Draw `n` samples, see `vlmrobust.demo.samples`."""
-    if n < 0 or seed < 0:
-        raise ValueError(f"n and seed must not be negative, got n={n}, seed={seed}")
-    return [to_sample(index, seed) for index in range(n)]

@@ -6,7 +6,7 @@ continue their prefill are detected, counted, and parsed without it.
 """
 
 import logging
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any, NamedTuple
 
 from ..prompting import IMAGE_MARK, parse_completion
@@ -183,17 +183,16 @@ def _wrap_single(completion: Any, known: Mapping[str, Any], reader: str) -> list
 def _parse_options(options: Any, where: str) -> tuple[str, ...] | None:
     if options is None:
         return None
+    got = f"{options!r:.80}"
     if isinstance(options, str | Mapping):  # iterable, but its characters or keys are not options
-        kind = "a string" if isinstance(options, str) else "a mapping"
-        raise ValueError(f"{where}, column 'options': expected a list of texts, got {kind}: {options!r:.80}")
-    try:
+        got = f"{'a string' if isinstance(options, str) else 'a mapping'}: {got}"
+    elif isinstance(options, Iterable):
         found = tuple(options)
-    except TypeError:
-        raise ValueError(f"{where}, column 'options': expected a list of texts, got {options!r:.80}") from None
-    for option in found:
-        if not isinstance(option, str):
-            raise ValueError(f"{where}, column 'options': expected a list of texts, got {option!r:.40} in it")
-    return found
+        other = [option for option in found if not isinstance(option, str)]
+        if not other:
+            return found
+        got = f"{other[0]!r:.40} in it"
+    raise ValueError(f"{where}, column 'options': expected a list of texts, got {got}")
 
 
 def _build_prompt(

@@ -208,14 +208,6 @@ def _join_turns(turns: Sequence[dict[str, str]]) -> str:
     return "\n\n".join(turn["content"] for turn in turns)
 
 
-def _trl(row: Row, turns: list[dict[str, str]], number: int) -> dict[str, Any]:
-    return {"prompt": row["prompt"], **_shared_columns(row)}
-
-
-def _ms_swift(row: Row, turns: list[dict[str, str]], number: int) -> dict[str, Any]:
-    return {"messages": turns, **_shared_columns(row)}
-
-
 def _verl(row: Row, turns: list[dict[str, str]], number: int) -> dict[str, Any]:
     more = {name: row[name] for name in ("question", "options", "prefill", "condition")}
     return {
@@ -243,8 +235,8 @@ def _openrlhf(row: Row, turns: list[dict[str, str]], number: int) -> dict[str, A
 
 
 TRAINERS: Mapping[str, _TrainerFormat] = {
-    "trl": _TrainerFormat("TRL", _trl, True),
-    "ms-swift": _TrainerFormat("ms-swift", _ms_swift, False),
+    "trl": _TrainerFormat("TRL", lambda row, *_: {"prompt": row["prompt"], **_shared_columns(row)}, True),
+    "ms-swift": _TrainerFormat("ms-swift", lambda row, turns, _: {"messages": turns, **_shared_columns(row)}, False),
     "verl": _TrainerFormat("verl", _verl, True),
     "easyr1": _TrainerFormat("EasyR1", _easyr1, False),
     "vlm-r1": _TrainerFormat("VLM-R1", _vlm_r1, False, ".jsonl"),

@@ -31,7 +31,6 @@ from .lexicon import (
     count_own_words,
     count_words,
     has_own_pairs,
-    mixes_scripts,
     plain_forms,
     readable,
     without_announcements,
@@ -54,6 +53,8 @@ __all__ = [
 ]
 
 _WORDS_AND_STOPS = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*|[.!?:;,\n()\[\]]")
+# Latin letters beside look-alike Greek or Cyrillic ones.
+_MIXED_SCRIPTS = re.compile(r"[a-z][\u0370-\u04ff]|[\u0370-\u04ff][a-z]")
 _LATIN_ENDS = "\u0250"
 
 Reader = Annotated[
@@ -182,7 +183,7 @@ class Prose(_ThoughtRate):
         longest = self._longest_run(thought, plain_forms(question) | plain_forms(*options))
         in_a_row = longest >= max(self.run, self.run_share * len(latin))
         too_few = len(latin) >= self.words and grammar < self.share * len(latin)
-        mixed = not thought.isascii() and any(map(mixes_scripts, words))
+        mixed = not thought.isascii() and any(map(_MIXED_SCRIPTS.search, words))
         return float(not (too_few or in_a_row or mixed))
 
     def _longest_run(self, thought: str, known: frozenset[str]) -> int:

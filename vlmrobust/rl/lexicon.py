@@ -20,7 +20,6 @@ __all__ = [
     "count_own_words",
     "count_words",
     "has_own_pairs",
-    "mixes_scripts",
     "names_answer",
     "plain_forms",
     "readable",
@@ -184,7 +183,6 @@ _HINTS = frozenset(_GUESS.split())
 _INVISIBLE = re.compile(
     r"[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0]"
 )
-_MIXED = re.compile(r"[a-z][\u0370-\u04ff]|[\u0370-\u04ff][a-z]")
 _TOKENS = re.compile(rf"{WORD}+(?:'{WORD}+)*|[^\W\d_]")
 _STOPS = re.compile(r"[.!?:;\n]")
 _LETTERS = frozenset("bcdefghjklmnopqrstuvwxyz")  # "a" and "i" are words
@@ -231,11 +229,6 @@ def admits_guess(thought: str) -> bool:
     if thought.isascii() and _HINTS.isdisjoint(words_of(thought)):
         return False
     return _GUESSES.search(" ".join(readable(thought).split())) is not None
-
-
-def mixes_scripts(word: str) -> bool:
-    """Return whether a word mixes Latin letters with look-alike Greek or Cyrillic ones."""
-    return _MIXED.search(word) is not None
 
 
 def names_answer(responses: Responses, row: int) -> bool:

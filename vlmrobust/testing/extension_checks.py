@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..manifest import config_of, prompt_digest, sample_content
+from ..manifest import config_of, sample_content
 from ..metrics import BaseMetric, Metric, PairedMetric
 from ..perturbations import (
     AbstainOption,
@@ -25,7 +25,7 @@ from ..perturbations import (
 from ..perturbations.expansion import in_place_of_one
 from ..types import Prompt, Response, Responses, Sample, Style
 from .fake_model import FakeModel
-from .model_checks import require, varied_samples
+from .model_checks import prompt_content, require, varied_samples
 
 __all__ = ["check_metric", "check_perturbation"]
 
@@ -263,8 +263,7 @@ def _apply(perturbation: Perturbation, prompt: Prompt) -> Prompt | None:
 
 
 def _content(prompt: Prompt) -> tuple[Any, ...]:
-    images = sample_content(prompt.sample)["images"]
-    return prompt.condition, prompt.draw, prompt.style, prompt_digest(prompt, images)
+    return prompt.condition, prompt.draw, prompt.style, prompt_content(prompt)
 
 
 def _where(perturbation: Perturbation, prompt: Prompt) -> str:

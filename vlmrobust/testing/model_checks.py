@@ -15,7 +15,7 @@ from ..perturbations import Base, CorrectThink, StopThink, WrongCaption, WrongTh
 from ..prompting import assistant_prefix, render_turns
 from ..types import Prompt, Response, Sample
 
-__all__ = ["check_model", "require", "varied_samples"]
+__all__ = ["check_model", "prompt_content", "require", "varied_samples"]
 
 _TOLERANCE = 1e-4
 
@@ -46,12 +46,12 @@ def check_model(model: Model, samples: Sequence[Sample] | None = None) -> None:
     asked = list(samples) if samples is not None else varied_samples()[:3]
     conditions = [Base(), StopThink(), WrongThink(), CorrectThink(), WrongCaption()]
     prompts = list(expand(asked, conditions, seed=0))
-    before = [_content(prompt) for prompt in prompts]
+    before = [prompt_content(prompt) for prompt in prompts]
     responses = _respond(model, prompts)
     for prompt, response in zip(prompts, responses, strict=True):
         _check_response(prompt, response)
     require(
-        [_content(prompt) for prompt in prompts] == before,
+        [prompt_content(prompt) for prompt in prompts] == before,
         "expected respond to leave its prompts as they are, got them changed; copy an image before drawing on it",
     )
     _check_same(responses, _respond(model, prompts[::-1])[::-1], "whatever the order of the prompts")
@@ -66,7 +66,8 @@ def check_model(model: Model, samples: Sequence[Sample] | None = None) -> None:
         _check_rendering(processor, prompts)
 
 
-def _content(prompt: Prompt) -> str:
+def prompt_content(prompt: Prompt) -> str:
+    """Return a digest of everything that a model is shown."""
     return prompt_digest(prompt, sample_content(prompt.sample)["images"])
 
 
