@@ -1,4 +1,4 @@
-"""Provide tiny models, and GRPO trainers of the bundled one."""
+"""Provide tiny models, GRPO trainers of the bundled one, and counts that start from 0."""
 
 from collections.abc import Callable
 from functools import cache
@@ -10,8 +10,15 @@ import zoo
 
 import vlmrobust as vr
 from vlmrobust.perturbations import CorrectCaption, CorrectThink, WrongCaption, WrongThink
+from vlmrobust.rl import completions
 
 PAPER = {CorrectCaption(): 0.15, WrongCaption(): 0.15, CorrectThink(): 0.15, WrongThink(): 0.3}
+
+
+@pytest.fixture(autouse=True)
+def nothing_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each test log its first missing column or prefill, which is logged again only when the count doubles."""
+    monkeypatch.setattr(completions, "_COUNTS", {})
 
 
 @pytest.fixture(scope="session")

@@ -6,18 +6,13 @@ from typing import Any
 
 import pytest
 
-from vlmrobust.rl import FormatReward, completions, rewards
+from vlmrobust.rl import FormatReward, rewards
 from vlmrobust.rl.completions import continues_prefill, message_text
 from vlmrobust.types import Style
 
 PREFILL = "<think>It is red."
 GOES_ON = " But the cube is blue.</think><answer>B</answer>"
 OWN_TURN = "<think>The cube is blue.</think><answer>B</answer>"
-
-
-@pytest.fixture(autouse=True)
-def nothing_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(completions, "_COUNTS", {})
 
 
 def columns_of(count: int, **more: Any) -> dict[str, Any]:

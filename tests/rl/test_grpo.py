@@ -174,7 +174,7 @@ def test_trls_own_code_on_rows_as_they_are_loaded(grpo: Callable[..., Any], tmp_
     """The file is opened as `trl grpo` opens it, and the trainer asks for the rewards."""
     from datasets import load_dataset
 
-    file = vr.rl.save_rows(known.rows(), tmp_path / "rows.parquet", "trl")
+    file = vr.rl.save_rows(known.make_rows(), tmp_path / "rows.parquet", "trl")
     data = load_dataset("parquet", data_files=str(file), split="train", cache_dir=str(tmp_path / "cache"))
     additive = reward_of({**known.SETTINGS, "name": "additive"}, where="TRL")
     trainer = grpo(tmp_path, [vr.rl.faithfulness_reward, vr.rl.accuracy_reward, additive], train_dataset=data)

@@ -13,7 +13,7 @@ import pytest
 from vlmrobust import styles
 from vlmrobust.judges import OpenAIJudge, RuleJudge
 from vlmrobust.metrics import FormatRate
-from vlmrobust.rl import areal, completions, easyr1, faithfulness_reward, guards, openrlhf, rewards, verl
+from vlmrobust.rl import areal, easyr1, faithfulness_reward, guards, openrlhf, rewards, verl
 from vlmrobust.rl.rewards import AccuracyReward, ConsistencyReward
 from vlmrobust.rl.scoring import GUARDS, reward_of
 from vlmrobust.rl.skyrl import FaithfulnessEnv
@@ -117,11 +117,6 @@ ASKED = "What colour is the bird? "
 COLUMNS = {name: [value] * 2 for name, value in ROW.items()}
 # What each trainer alone adds to its call, and what messages call it.
 ADDED = {"TRL": {"log_metric": lambda *_: None}, "ms-swift": {"request_id": ["1"]}, "VLM-R1": {"accu_reward_method": 1}}
-
-
-@pytest.fixture(autouse=True)
-def nothing_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(completions, "_COUNTS", {})
 
 
 def of_openrlhf(queries: Any = None, prompts: Any = None, labels: Any = None) -> Any:

@@ -9,14 +9,14 @@ from typing import Any
 
 import environments
 import pytest
-from known import rows, weights
+from known import make_rows, weights
 
 import vlmrobust as vr
 
 
 @pytest.fixture(scope="session")
-def asked() -> list[dict[str, Any]]:
-    return rows()
+def rows() -> list[dict[str, Any]]:
+    return make_rows()
 
 
 @pytest.fixture(scope="session")

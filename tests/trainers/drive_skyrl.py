@@ -5,17 +5,17 @@ import sys
 
 import skyrl_gym
 
-asked = json.loads(sys.argv[1])
+request = json.loads(sys.argv[1])
 skyrl_gym.register(id="vlmrobust", entry_point="vlmrobust.rl.skyrl:FaithfulnessEnv")
-told = []
-for settings in ({}, asked["settings"]):
+results = []
+for settings in ({}, request["settings"]):
     steps = []
-    for (prompt, row), text in zip(asked["rows"], asked["completions"], strict=True):
+    for (prompt, row), text in zip(request["rows"], request["completions"], strict=True):
         extras = {"reward_spec": {"ground_truth": row["solution"]}, "extra_info": row}
         env = skyrl_gym.make("vlmrobust", env_config=settings, extras=extras)
         env.init([{"role": "user", "content": prompt}])
         step = env.step(text)
         assert step["done"]
         steps.append(step["reward"])
-    told.append(steps)
-print(json.dumps({"rewards": told}))
+    results.append(steps)
+print(json.dumps({"rewards": results}))

@@ -13,10 +13,10 @@ from verl.utils import hf_processor, hf_tokenizer
 from verl.utils.dataset.rl_dataset import RLHFDataset, collate_fn
 from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
 
-asked = json.loads(sys.argv[1])
-tokenizer, processor = hf_tokenizer(asked["model"]), hf_processor(asked["model"])
-config = OmegaConf.create({"max_prompt_length": 4096, "filter_overlong_prompts": True, "cache_dir": asked["scratch"]})
-data = RLHFDataset(asked["rows"], tokenizer, config, processor)
+request = json.loads(sys.argv[1])
+tokenizer, processor = hf_tokenizer(request["model"]), hf_processor(request["model"])
+config = OmegaConf.create({"max_prompt_length": 4096, "filter_overlong_prompts": True, "cache_dir": request["scratch"]})
+data = RLHFDataset(request["rows"], tokenizer, config, processor)
 rows = [data[index] for index in range(len(data))]
 
 builder = create_continuous_token_builder(tokenizer, hf_model_type=processor.config.model_type, processor=processor)
@@ -28,18 +28,18 @@ for row in rows:
     images.append([list(image.size) for image in shown])
     prompts.append(tokenizer.decode(builder.build_initial_tokens(list(row["raw_prompt"]), images=shown)))
 
-told = []
-for manager in asked["managers"]:
-    for path in asked["paths"]:
+results = []
+for manager in request["managers"]:
+    for path in request["paths"]:
         reward = {
-            "custom_reward_function": {"path": path, "name": "compute_score", "reward_kwargs": asked["settings"]},
+            "custom_reward_function": {"path": path, "name": "compute_score", "reward_kwargs": request["settings"]},
             "reward_manager": {"source": "register", "name": manager},
             "reward_model": {"enable": False},
             "reward_kwargs": {"overlong_buffer_cfg": {"enable": False}, "max_resp_len": None},
         }
-        model = {"path": asked["model"], "tokenizer_path": None}
+        model = {"path": request["model"], "tokenizer_path": None}
         worker = RewardLoopWorker(OmegaConf.create({"actor_rollout_ref": {"model": model}, "reward": reward}))
-        turns = [tokenizer(text + tokenizer.eos_token)["input_ids"] for text in asked["completions"]]
+        turns = [tokenizer(text + tokenizer.eos_token)["input_ids"] for text in request["completions"]]
         longest = max(map(len, turns))
         padded = [turn + [tokenizer.pad_token_id] * (longest - len(turn)) for turn in turns]
         mask = [[1] * (1 + len(turn)) + [0] * (longest - len(turn)) for turn in turns]  # a prompt of one token
@@ -52,7 +52,7 @@ for manager in asked["managers"]:
         )
         try:
             found = asyncio.get_event_loop().run_until_complete(worker.compute_score_batch(batch))
-            told.append(found)
+            results.append(found)
         except ValueError as error:
-            told.append(str(error))
-print(json.dumps({"prompts": prompts, "images": images, "rewards": told}))
+            results.append(str(error))
+print(json.dumps({"prompts": prompts, "images": images, "rewards": results}))

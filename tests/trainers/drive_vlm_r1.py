@@ -14,15 +14,15 @@ import torch
 
 from vlmrobust.rl import AccuracyReward, FaithfulnessReward
 
-asked = json.loads(sys.argv[1])
-source = pathlib.Path(asked["source"]) / "src" / "open-r1-multimodal" / "src" / "open_r1"
-folder = str(pathlib.Path(asked["rows"]).parent)
-given = {}
+request = json.loads(sys.argv[1])
+source = pathlib.Path(request["source"]) / "src" / "open-r1-multimodal" / "src" / "open_r1"
+folder = str(pathlib.Path(request["rows"]).parent)
+trainer_arguments = {}
 
 
 class Trainer:
     def __init__(self, **arguments):
-        given.update(arguments)
+        trainer_arguments.update(arguments)
 
     def train(self, *_, **__):
         pass
@@ -57,21 +57,23 @@ class Arguments(SimpleNamespace):
 
 
 options = {
-    "data_file_paths": asked["rows"],
+    "data_file_paths": request["rows"],
     "image_folders": folder,
     "reward_funcs": list(rewards),
 }
 training = Arguments(output_dir=folder, eval_strategy="no")
 script["main"](Arguments(**options, val_split_ratio=0.0), training, Arguments(model_name_or_path="qwen"))
 
-inputs = [dict(row) for row in given["train_dataset"]]
+inputs = [dict(row) for row in trainer_arguments["train_dataset"]]
 state = {
     "torch": torch,
     "PreTrainedModel": torch.nn.Module,
-    "self": SimpleNamespace(reward_funcs=given["reward_funcs"], reward_processing_classes=[None] * len(rewards)),
+    "self": SimpleNamespace(
+        reward_funcs=trainer_arguments["reward_funcs"], reward_processing_classes=[None] * len(rewards)
+    ),
     "inputs": inputs,
     "prompts": [row["prompt"] for row in inputs],
-    "completions": [[{"role": "assistant", "content": text}] for text in asked["completions"]],
+    "completions": [[{"role": "assistant", "content": text}] for text in request["completions"]],
     "rewards_per_func": torch.zeros(len(inputs), len(rewards)),
     "device": "cpu",
 }

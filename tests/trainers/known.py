@@ -37,7 +37,7 @@ ADDITIVE = (1.6, 1.1, 0.1, 1.0, 1.1)
 ACCURATE = (1.0, 1.0, 0.0, 1.0, 1.0)
 
 
-def rows() -> list[dict[str, Any]]:
+def make_rows() -> list[dict[str, Any]]:
     """Return five rows, the last one with a thought that somebody else began."""
     answers = zip(("star", "ball", "cube", "flag", "ring"), (1, 0, 1, 2, 1), strict=True)
     samples = [
@@ -51,8 +51,8 @@ def rows() -> list[dict[str, Any]]:
         for row, (name, answer) in enumerate(answers)
     ]
     prompts = vr.expand(samples, [])
-    made = [prompts.make(sample, Base()) for sample in samples[:-1]]
-    return [row_of(prompt, Style()) for prompt in (*made, prompts.make(samples[-1], WrongThink()))]
+    unprefilled = [prompts.make(sample, Base()) for sample in samples[:-1]]
+    return [row_of(prompt, Style()) for prompt in (*unprefilled, prompts.make(samples[-1], WrongThink()))]
 
 
 def weights() -> Path:
@@ -67,7 +67,7 @@ def source_of(trainer: str) -> Path:
     return Path(os.environ[variable])
 
 
-def told_by(python: Path, driver: str, asked: dict[str, Any], folder: Path, *paths: Path) -> dict[str, Any]:
+def output_of(python: Path, driver: str, request: dict[str, Any], folder: Path, *paths: Path) -> dict[str, Any]:
     """Return what a driver tells, run in a trainer's environment."""
     env = environments.plain() | {
         "PYTHONPATH": os.pathsep.join(map(str, (*paths, Path(vr.__file__).parents[1]))),
@@ -78,9 +78,9 @@ def told_by(python: Path, driver: str, asked: dict[str, Any], folder: Path, *pat
         },
         **{"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": ""},
     }
-    command = [python, HERE / f"drive_{driver}.py", json.dumps({"scratch": str(folder), **asked})]
+    command = [python, HERE / f"drive_{driver}.py", json.dumps({"scratch": str(folder), **request})]
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=folder)
     assert done.returncode == 0, done.stderr[-4000:]
     print(done.stderr[-2000:], file=sys.stderr)
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told | {"log": done.stdout + done.stderr}
+    output: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return output | {"log": done.stdout + done.stderr}

@@ -151,7 +151,7 @@ def undisturbed(model: Any, autocast: torch.dtype | None = None) -> Iterator[Non
             set_temporarily(module, "rope_deltas", None)
         if "_original_forward" in vars(module):  # accelerate wrapped the forward pass in its autocast
             set_temporarily(module, "forward", module._original_forward)
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     text_config = config.get_text_config() if hasattr(config, "get_text_config") else None
     for found in (config, text_config):  # often the same object; restored in reverse order
         if hasattr(found, "use_cache"):
