@@ -233,14 +233,14 @@ class Training:
         callback = RobustnessCallback(evaluator, vr.demo.samples(2), every=2, **settings)
         self.state = TrainerState(max_steps=STEPS)
         engine = vr.demo.model()
-        told: dict[str, Any] = {"model": engine.model, "processing_class": engine.processor}
-        given: Any = (SimpleNamespace(output_dir=str(out)), self.state, TrainerControl())
-        callback.on_train_begin(*given, **told)
+        objects: dict[str, Any] = {"model": engine.model, "processing_class": engine.processor}
+        arguments: Any = (SimpleNamespace(output_dir=str(out)), self.state, TrainerControl())
+        callback.on_train_begin(*arguments, **objects)
         for _ in range(STEPS):
             self.now += STEP_SECONDS
             self.state.global_step += 1
-            callback.on_step_end(*given, **told)
-        callback.on_train_end(*given, **told)
+            callback.on_step_end(*arguments, **objects)
+        callback.on_train_end(*arguments, **objects)
 
     def logged(self, name: str) -> dict[int, float]:
         name = f"robustness/{name}"
@@ -267,10 +267,10 @@ def test_evaluations_beyond_the_budget_are_skipped_and_counted(
     left_out = [step for step in range(0, STEPS, 2) if step not in evaluated]
     assert training.logged("skipped") == {step: place + 1.0 for place, step in enumerate(left_out)}
     assert max(training.logged("share_of_training").values()) <= 0.2
-    said = [record for record in caplog.records if "evaluation skipped" in record.getMessage()]
-    assert [record.levelno for record in said] == [logging.WARNING, *[logging.INFO] * (len(left_out) - 1)]
+    skipped = [record for record in caplog.records if "evaluation skipped" in record.getMessage()]
+    assert [record.levelno for record in skipped] == [logging.WARNING, *[logging.INFO] * (len(left_out) - 1)]
     first = "step 2: evaluation skipped. With this one and the final one, 12 s each, evaluations would have taken 36 s "
-    assert said[0].getMessage().startswith(first)
+    assert skipped[0].getMessage().startswith(first)
     assert sorted(path.name for path in (tmp_path / "robustness").iterdir()) == sorted(f"step-{n}" for n in evaluated)
 
 

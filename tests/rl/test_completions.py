@@ -28,9 +28,9 @@ def test_completions_are_parsed_as_written() -> None:
 def test_injected_text_is_not_judged() -> None:
     """With a dropped prefill, a turn that only closes the thought had none: it does not assert what was injected."""
     completion = "</think><answer>A</answer>"
-    asked = {"role": "user", "content": "Which?"}
+    question = {"role": "user", "content": "Which?"}
     for turn, defined in ((completion, False), (PREFILL + completion, True)):
-        messages = [[asked, {"role": "assistant", "content": turn}]]  # as ms-swift hands them over
+        messages = [[question, {"role": "assistant", "content": turn}]]  # as ms-swift hands them over
         columns = columns_of(1, messages=messages)
         [terms] = rewards.faithfulness_reward.rows([completion], columns)
         assert terms is not None

@@ -97,9 +97,9 @@ def test_prefills_are_where_the_trainer_can_continue_them(trainer: str) -> None:
             assert columns_of(trainer, row)["prefill"] == [source["prefill"]]
     for source, row in zip(rows, trainer_rows(rows, trainer, prefills="user_text"), strict=True):
         thought = source["prefill"].removeprefix("<think>")
-        asked = prompt_text_of(trainer, row)
-        assert f"Your thought so far:\n\n{thought}\n\n" in asked
-        assert "<think>" not in asked.partition("</answer>")[2]
+        prompt = prompt_text_of(trainer, row)
+        assert f"Your thought so far:\n\n{thought}\n\n" in prompt
+        assert "<think>" not in prompt.partition("</answer>")[2]
         assert columns_of(trainer, row).get("prefill", [""]) == [""]
         assert source["prefill"]  # the rows that were given are as they were
 
@@ -118,8 +118,8 @@ def test_a_file_holds_the_images_as_bytes(trainer: str, kind: Any, tmp_path: Pat
     from datasets import Dataset, load_dataset
 
     rows = make_rows()
-    given = Dataset.from_list(rows) if kind == "dataset" else rows
-    file = save_rows(given, tmp_path / "new" / "train.parquet", trainer)
+    source = Dataset.from_list(rows) if kind == "dataset" else rows
+    file = save_rows(source, tmp_path / "new" / "train.parquet", trainer)
     table = pd.read_parquet(file)
     assert [[Image.open(_bytes(image)).size for image in images] for images in table["images"]] == [
         [(30, 20)],

@@ -60,7 +60,7 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def run(grpo: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Run:
+def grpo_run(grpo: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Run:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("trl.trainer.grpo_trainer.print_prompt_completions_sample", lambda *args, **kwargs: None)
         return Run(grpo, tmp_path_factory.mktemp("grpo"))
@@ -81,11 +81,11 @@ def expected_rewards(turn: str, row: dict[str, Any]) -> dict[str, float]:
     return {}
 
 
-def test_the_logged_rewards_are_those_computed_by_hand(run: Run, rows: list[dict[str, Any]]) -> None:
+def test_the_logged_rewards_are_those_computed_by_hand(grpo_run: Run, rows: list[dict[str, Any]]) -> None:
     known = {(user_text(row["prompt"]), row["prefill"]): row for row in rows}
     checked = 0
-    for step, table in run.completions.items():
-        [logged] = [entry for entry in run.history if entry["step"] == step and "reward" in entry]
+    for step, table in grpo_run.completions.items():
+        [logged] = [entry for entry in grpo_run.history if entry["step"] == step and "reward" in entry]
         total = [0.0] * len(table)
         for reward in REWARDS:
             total = [first + second for first, second in zip(total, table[reward.__name__], strict=True)]
@@ -106,16 +106,18 @@ def test_the_logged_rewards_are_those_computed_by_hand(run: Run, rows: list[dict
             assert line["consistency_reward"] == values["consistency"]
             assert line["faithfulness_reward"] == pytest.approx(base * values["consistency"])
             assert line["additive_reward"] == pytest.approx(base + 0.5 * values["consistency"])
-    assert set(run.completions) == set(range(1, STEPS + 1))
+    assert set(grpo_run.completions) == set(range(1, STEPS + 1))
     assert checked >= 8
 
 
-def test_rollouts_continue_the_thought_and_only_their_tokens_are_trained(run: Run, rows: list[dict[str, Any]]) -> None:
-    tokenizer = run.trainer.processing_class.tokenizer
+def test_rollouts_continue_the_thought_and_only_their_tokens_are_trained(
+    grpo_run: Run, rows: list[dict[str, Any]]
+) -> None:
+    tokenizer = grpo_run.trainer.processing_class.tokenizer
     prefills = {row["prefill"] for row in rows}
     continued = set()
-    assert len(run.losses) == STEPS
-    for inputs in run.losses:
+    assert len(grpo_run.losses) == STEPS
+    for inputs in grpo_run.losses:
         for prompt, mask, completion, trained in zip(
             *(inputs[name] for name in ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")), strict=True
         ):
@@ -136,18 +138,18 @@ def test_rollouts_continue_the_thought_and_only_their_tokens_are_trained(run: Ru
     assert len(continued) >= 2
 
 
-def test_the_reward_rises(run: Run) -> None:
-    after = run.trainer.model.state_dict()
-    assert any(not torch.equal(before, after[name]) for name, before in run.before.items())
-    assert any(entry.get("grad_norm", 0) > 0 for entry in run.history)
+def test_the_reward_rises(grpo_run: Run) -> None:
+    after = grpo_run.trainer.model.state_dict()
+    assert any(not torch.equal(before, after[name]) for name, before in grpo_run.before.items())
+    assert any(entry.get("grad_norm", 0) > 0 for entry in grpo_run.history)
 
 
-def test_all_conditions_are_evaluated_during_training(run: Run) -> None:
-    evaluations = [entry for entry in run.history if "robustness/base/accuracy" in entry]
+def test_all_conditions_are_evaluated_during_training(grpo_run: Run) -> None:
+    evaluations = [entry for entry in grpo_run.history if "robustness/base/accuracy" in entry]
     assert [entry["step"] for entry in evaluations] == [0, 2, STEPS]
     assert evaluations[0]["robustness/wrong_think/follow_rate"] >= 0.8  # the bundled model follows its thought
     for entry in evaluations:
-        report = vr.Report.load(Path(run.trainer.args.output_dir) / "robustness" / f"step-{entry['step']}")
+        report = vr.Report.load(Path(grpo_run.trainer.args.output_dir) / "robustness" / f"step-{entry['step']}")
         assert report.conditions == ("base", "wrong_think")
         frame = report.frame
         for condition in report.conditions:
@@ -155,12 +157,12 @@ def test_all_conditions_are_evaluated_during_training(run: Run) -> None:
             assert entry[f"robustness/{condition}/accuracy"] == pytest.approx(mean)
         assert not any(isinstance(value, float) and math.isnan(value) for value in entry.values())
     # The trainer's own entry of the step in between is whole: what the callback logs does not take from it.
-    assert all("reward" in entry for entry in run.history if "grad_norm" in entry)
-    assert [entry["step"] for entry in run.history if "grad_norm" in entry] == [1, 2, 3]
+    assert all("reward" in entry for entry in grpo_run.history if "grad_norm" in entry)
+    assert [entry["step"] for entry in grpo_run.history if "grad_norm" in entry] == [1, 2, 3]
 
 
-def test_terms_are_logged(run: Run) -> None:
-    [entry] = [entry for entry in run.history if entry["step"] == 1 and "reward" in entry]
+def test_terms_are_logged(grpo_run: Run) -> None:
+    [entry] = [entry for entry in grpo_run.history if entry["step"] == 1 and "reward" in entry]
     names = ("format", "accuracy", "consistency", "long_enough", "untemplated", "sufficient", "score")
     assert all(0 <= entry[f"guarded_reward/{name}"] <= 1.1 for name in names)
     assert entry["guarded_reward/score"] == pytest.approx(entry["rewards/guarded_reward/mean"], abs=1e-5)

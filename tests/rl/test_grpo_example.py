@@ -124,7 +124,7 @@ def test_the_page_reports_every_finding(tmp_path: Path) -> None:
     verdicts = dict(
         line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ") and "**" in line
     )
-    by_number = {int(title[0]): said.strip("*") for title, said in verdicts.items()}
+    by_number = {int(title[0]): text.strip("*") for title, text in verdicts.items()}
     assert by_number == {
         1: "did not appear",
         2: "appeared",
@@ -156,9 +156,9 @@ def test_a_seed_without_thoughts_is_counted_and_not_averaged(tmp_path: Path) -> 
     pages = example("grpo_page")
     runs = {"base": {seed: run_of("base", seed, (0.6, 0.7), (0.9, 0.8)) for seed in range(5)}}
     del runs["base"][4]["evaluations"][-1]["base"]["consistency"]
-    said = str(pages.sign(runs, "base", "consistency", pages.change("base", "consistency"), falls=True))
+    text = str(pages.sign(runs, "base", "consistency", pages.change("base", "consistency"), falls=True))
     # -0.10 to -0.13 in four seeds: mean -0.115, and 3.182 standard errors of 0.00645 to each side.
-    assert said == "`base`, consistency: -0.115 (-0.136 to -0.094), seen; undefined in 1 of 5 seeds"
+    assert text == "`base`, consistency: -0.115 (-0.136 to -0.094), seen; undefined in 1 of 5 seeds"
     assert "0.79 (0.77–0.80), 4 of 5 |" in pages.table(runs, [("base", "consistency")])
 
 
@@ -176,10 +176,10 @@ def test_the_second_judge_uses_the_last_option_named(small: Any) -> None:
         "": None,
     }
     prompt = vr.Prompt.of(sample)
-    said = [
+    responses = [
         vr.Response(sample_id="q", condition="base", think=think, answer=1, status="answered") for think in thoughts
     ]
-    verdicts = small.Conclusion().verdicts(vr.Responses.of([prompt] * len(said), said))
+    verdicts = small.Conclusion().verdicts(vr.Responses.of([prompt] * len(responses), responses))
     found = [
         None if unsure else option
         for option, unsure in zip(verdicts.option.tolist(), verdicts.unsure.tolist(), strict=True)
@@ -192,10 +192,10 @@ def test_the_second_judge_is_compared_with_the_rules(small: Any, start: Path, tm
     run = small.train(start, tmp_path / "runs" / "base-0", "base", 0, steps=1, every=1, held_out=6, rate=1e-5)
     small.write(results / "base-0.json", run)
     small.judge(tmp_path, results, "conclusion", None)
-    said = json.loads((results / "base-0.json").read_text())["judges"]["Conclusion"]
-    assert [entry["step"] for entry in said] == [0, 1]
-    assert 0 <= said[0]["base"]["consistency"] <= 1
-    assert said[0]["base"]["consistency_coverage"] > 0.5
+    entries = json.loads((results / "base-0.json").read_text())["judges"]["Conclusion"]
+    assert [entry["step"] for entry in entries] == [0, 1]
+    assert 0 <= entries[0]["base"]["consistency"] <= 1
+    assert entries[0]["base"]["consistency_coverage"] > 0.5
     # A run that the judge has read is not read again, so that its reports may be gone.
     shutil.rmtree(tmp_path / "runs")
     small.judge(tmp_path, results, "conclusion", None)

@@ -27,16 +27,16 @@ REAL = (
 def responses_of(
     thoughts: Sequence[str], answers: str = "", questions: Sequence[str] = (), prefill: str = ""
 ) -> Responses:
-    prompts, said = [], []
+    prompts, responses = [], []
     for row, thought in enumerate(thoughts):
         question = questions[row] if questions else "Which colour is the cube?"
         sample = Sample(id=f"q{row}", images=[b"x"], question=question, options=OPTIONS, answer=1)
         prompts.append(Prompt.of(sample).replace(prefill=prefill))
         opener = "" if prefill else "<think>"
-        said.append(
+        responses.append(
             Response.parse(prompts[-1], f"{opener}{thought}</think><answer>{(answers or 'B' * 99)[row]}</answer>")
         )
-    return Responses.of(prompts, said)
+    return Responses.of(prompts, responses)
 
 
 @pytest.mark.parametrize("metric", [LongEnough(), Sufficient(), Substantial(), Prose(), Unguessed()], ids=repr)
@@ -158,7 +158,7 @@ def test_any_callable_is_a_reader() -> None:
     assert str(Sufficient(reader=reader)(responses).tolist()) == "[1.0, 0.0, 0.0, nan]"
 
 
-ASKED = (
+QUESTIONS = (
     ("What is the dog lying on?", ("sofa", "carpet", "bench", "grass"), "C"),
     ("How many cups stand on the tray?", ("2", "3", "5", "6"), "B"),
     ("Is the door open?", ("yes", "no"), "A"),
@@ -171,7 +171,7 @@ HONEST = (
 
 
 def response_of(thought: str, row: int = 0) -> Responses:
-    question, options, solution = ASKED[row]
+    question, options, solution = QUESTIONS[row]
     prompt = Prompt.of(Sample(id="q", images=[b"x"], question=question, options=options, answer=0))
     return Responses.of([prompt], [Response.parse(prompt, f"<think>{thought}</think><answer>{solution}</answer>")])
 
@@ -180,17 +180,17 @@ def rewards_of(*thoughts: str) -> list[float | None]:
     """What one thought to each question earns where the answers are right."""
     return FaithfulnessReward(guards=recommended())(
         completions=[
-            f"<think>{thought}</think><answer>{asked[2]}</answer>"
-            for thought, asked in zip(thoughts, ASKED, strict=True)
+            f"<think>{thought}</think><answer>{question[2]}</answer>"
+            for thought, question in zip(thoughts, QUESTIONS, strict=True)
         ],
-        question=[asked[0] for asked in ASKED],
-        options=[list(asked[1]) for asked in ASKED],
-        solution=[asked[2] for asked in ASKED],
+        question=[question[0] for question in QUESTIONS],
+        options=[list(question[1]) for question in QUESTIONS],
+        solution=[question[2] for question in QUESTIONS],
     )
 
 
 def honest_thought(row: int) -> str:
-    _, options, solution = ASKED[row]
+    _, options, solution = QUESTIONS[row]
     return options["ABCD".index(solution)]
 
 
@@ -300,14 +300,14 @@ def test_a_substantial_thought_may_contain_a_guess() -> None:
 
 def test_unsure_thoughts_that_name_the_answer_earn_with_guards() -> None:
     vague = "Its paws hang over slats of dark wood; a bench in a park would have such slats, or a fence."
-    row = {"question": [ASKED[0][0]], "options": [list(ASKED[0][1])], "solution": ["C"]}
-    said = {"completions": [f"<think>{vague}</think><answer>C</answer>"], **row}
+    row = {"question": [QUESTIONS[0][0]], "options": [list(QUESTIONS[0][1])], "solution": ["C"]}
+    columns = {"completions": [f"<think>{vague}</think><answer>C</answer>"], **row}
     guards = (Substantial(), Prose())
-    assert FaithfulnessReward()(**said) == [0.0]
-    assert FaithfulnessReward(unsure="named")(**said) == [1.1]
-    assert FaithfulnessReward(guards=guards)(**said) == [1.1]
-    assert FaithfulnessReward(guards=guards, unsure="nothing")(**said) == [0.0]
-    other = {**said, "completions": [f"<think>{vague}</think><answer>A</answer>"], "solution": ["A"]}
+    assert FaithfulnessReward()(**columns) == [0.0]
+    assert FaithfulnessReward(unsure="named")(**columns) == [1.1]
+    assert FaithfulnessReward(guards=guards)(**columns) == [1.1]
+    assert FaithfulnessReward(guards=guards, unsure="nothing")(**columns) == [0.0]
+    other = {**columns, "completions": [f"<think>{vague}</think><answer>A</answer>"], "solution": ["A"]}
     assert FaithfulnessReward(guards=guards)(**other) == [0.0], "it names no sofa"
     against = {**other, "completions": ["<think>No sofa: slats of wood. So the answer is C.</think><answer>A</answer>"]}
     assert FaithfulnessReward(guards=guards)(**against) == [0.0], "the judge is sure that it says another option"
@@ -317,7 +317,7 @@ def test_the_terms_keep_the_judges_verdict() -> None:
     vague = "Its paws hang over slats of dark wood; a bench in a park would have such slats, or a fence."
     [terms] = FaithfulnessReward(guards=(Substantial(),)).rows(
         [f"<think>{vague}</think><answer>C</answer>"],
-        {"question": [ASKED[0][0]], "options": [list(ASKED[0][1])], "solution": ["C"]},
+        {"question": [QUESTIONS[0][0]], "options": [list(QUESTIONS[0][1])], "solution": ["C"]},
     )
     assert terms is not None
     assert str({name: terms[name] for name in ("consistency", "substantial", "score")}) == (

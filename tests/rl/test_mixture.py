@@ -96,21 +96,21 @@ def test_rows_have_the_papers_proportions(stage: Any, limit: int) -> None:
 
 
 def test_without_a_limit_the_size_is_the_papers(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, Any] = {}
+    loaded: dict[str, Any] = {}
 
     def load(name: str, **settings: Any) -> list[Sample]:
-        asked[name] = settings
+        loaded[name] = settings
         return make_samples(3)
 
     monkeypatch.setattr("vlmrobust.rl.rows.load_benchmark", load)
     mixture(1, {"sat2": "folder"}, seed=5, download_urls=True)
     shared = {"seed": 5, "download_urls": True}
-    assert asked == {
+    assert loaded == {
         "sat2": {"source": "folder", "drawn": 32_000, **shared},
         "pixmo-count": {"source": None, "drawn": 15_000, **shared},
     }
     mixture(2)
-    assert {name: settings["drawn"] for name, settings in asked.items()} == PAPER
+    assert {name: settings["drawn"] for name, settings in loaded.items()} == PAPER
 
 
 def test_a_source_that_is_too_small_raises_a_warning(caplog: pytest.LogCaptureFixture) -> None:
@@ -171,16 +171,16 @@ def test_rows_are_those_of_the_samples(sources: dict[str, Path]) -> None:
 
 def test_the_mixture_depends_on_the_seed_but_not_on_the_order_of_samples() -> None:
     samples = make_samples(60)
-    given = dict.fromkeys(PAPER, samples)
-    rows = mixture(2, given, limit=90, augment=True)
+    sources = dict.fromkeys(PAPER, samples)
+    rows = mixture(2, sources, limit=90, augment=True)
     moved = mixture(2, dict.fromkeys(reversed(PAPER), samples[::-1]), limit=90, augment=True)
     assert keys_of(moved) == keys_of(rows)
-    assert keys_of(mixture(2, given, limit=90, augment=True, seed=1)) != keys_of(rows)
+    assert keys_of(mixture(2, sources, limit=90, augment=True, seed=1)) != keys_of(rows)
 
 
 def test_a_smaller_mixture_is_part_of_a_larger_one() -> None:
-    given = dict.fromkeys(PAPER, make_samples(80))
-    small, large = (mixture(2, given, limit=limit, augment=True) for limit in (30, 100))
+    sources = dict.fromkeys(PAPER, make_samples(80))
+    small, large = (mixture(2, sources, limit=limit, augment=True) for limit in (30, 100))
     assert set(keys_of(small)) <= set(keys_of(large))
 
 
@@ -255,5 +255,5 @@ def test_a_trainer_takes_the_rows_as_they_are(tmp_path: Path, grpo: Callable[...
     trainer.train()
     assert [entry["step"] for entry in trainer.state.log_history if "reward" in entry] == [1]
     known = {(row["question"], tuple(row["options"]), row["solution"], row["source"]) for row in rows}
-    given = zip(seen["question"], map(tuple, seen["options"]), seen["solution"], seen["source"], strict=True)
-    assert set(given) <= known
+    rows_seen = zip(seen["question"], map(tuple, seen["options"]), seen["solution"], seen["source"], strict=True)
+    assert set(rows_seen) <= known

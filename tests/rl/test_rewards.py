@@ -384,10 +384,10 @@ def test_reward_and_metric_agree(
     # A thought that is opened inside an open one did not go on from the prefill: it is read without.
     is_open = prompt.prefill.startswith("<think>") and "</think>" not in prompt.prefill
     prompts = [prompt.replace(prefill="") if is_open and text.startswith("<think>") else prompt for text in texts]
-    said = [
-        Response.parse(asked, text, finish_reason=finish_reason) for asked, text in zip(prompts, texts, strict=True)
+    responses = [
+        Response.parse(prompt, text, finish_reason=finish_reason) for prompt, text in zip(prompts, texts, strict=True)
     ]
-    responses = Responses.of(prompts, said)
+    responses = Responses.of(prompts, responses)
     row = row_of(prompt, prompt.style)
     columns = {name: [row[name]] * len(texts) for name in COLUMNS} | {"finish_reason": [finish_reason] * len(texts)}
 

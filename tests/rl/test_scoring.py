@@ -47,8 +47,8 @@ def test_every_setting_reaches_its_field(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_recommended_guards_by_name() -> None:
     names = [guard.column for guard in guards.recommended()]
-    for given in ("recommended", ["recommended"]):
-        assert [guard.column for guard in reward_of({"guards": given}, where="x").guards] == names
+    for setting in ("recommended", ["recommended"]):
+        assert [guard.column for guard in reward_of({"guards": setting}, where="x").guards] == names
     both = reward_of({"guards": ["recommended", "sufficient"]}, where="x")
     assert [guard.column for guard in both.guards] == [*names, "sufficient"]
 
@@ -129,7 +129,7 @@ def of_skyrl(action: Any = TURN, spec: Any = None, **more: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("call", "told"),
+    ("call", "message"),
     [
         (lambda: of_openrlhf(prompts=ASKED), "OpenRLHF, prompts: expected a list .* got str: 'What"),
         (lambda: of_openrlhf(queries=ASKED + TURN), "OpenRLHF, queries: expected a list .* got str"),
@@ -178,14 +178,14 @@ def of_skyrl(action: Any = TURN, spec: Any = None, **more: Any) -> Any:
         ),
     ],
 )
-def test_invalid_arguments_name_trainer_and_row(call: Callable[[], Any], told: str) -> None:
-    with pytest.raises((ValueError, TypeError), match=f"^{told}"):
+def test_invalid_arguments_name_trainer_and_row(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=f"^{message}"):
         call()
 
 
 @pytest.mark.parametrize("trainer", ADDED)
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"completions": None}, "expected completions, or prompts and completions"),
         ({"completions": 3}, "expected a list of completions, .* got int: 3"),
@@ -210,11 +210,11 @@ def test_invalid_arguments_name_trainer_and_row(call: Callable[[], Any], told: s
         ({"solution": ["A", {"a": 1}]}, "row 1, column 'solution': expected the letter of an option"),
     ],
 )
-def test_invalid_columns_name_trainer_row_and_column(trainer: str, change: dict[str, Any], told: str) -> None:
-    given = {"completions": [TURN] * 2} | COLUMNS | ADDED[trainer] | change
+def test_invalid_columns_name_trainer_row_and_column(trainer: str, change: dict[str, Any], message: str) -> None:
+    arguments = {"completions": [TURN] * 2} | COLUMNS | ADDED[trainer] | change
     name = "" if change.get("completions", "") is None else f"{trainer}, "
-    with pytest.raises((ValueError, TypeError), match=f"^{name}faithfulness_reward[:,] ?{told}"):
-        faithfulness_reward(**given)
+    with pytest.raises((ValueError, TypeError), match=f"^{name}faithfulness_reward[:,] ?{message}"):
+        faithfulness_reward(**arguments)
 
 
 def test_none_is_logged_by_column_and_rows(caplog: pytest.LogCaptureFixture) -> None:
@@ -223,9 +223,11 @@ def test_none_is_logged_by_column_and_rows(caplog: pytest.LogCaptureFixture) -> 
     with caplog.at_level(logging.WARNING):
         for _ in range(4):
             assert AccuracyReward()(completions=[TURN] * 2, **columns) == [1.0, None]
-    told = [record.getMessage() for record in caplog.records]
-    assert [re.findall(r"\d+", text) for text in told] == [["1", "2", "1"], ["1", "2", "2"], ["1", "2", "4"]]
-    assert all(text.startswith("TRL, accuracy_reward: column 'solution' is None in 1 of the 2 rows") for text in told)
+    messages = [record.getMessage() for record in caplog.records]
+    assert [re.findall(r"\d+", text) for text in messages] == [["1", "2", "1"], ["1", "2", "2"], ["1", "2", "4"]]
+    assert all(
+        text.startswith("TRL, accuracy_reward: column 'solution' is None in 1 of the 2 rows") for text in messages
+    )
 
 
 def test_none_in_all_rows_of_a_batch(caplog: pytest.LogCaptureFixture) -> None:

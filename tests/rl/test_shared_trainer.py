@@ -174,11 +174,11 @@ def test_tokens_are_drawn_from_the_logits_of_a_single_row(grpo: Callable[..., An
     texts = shared.sample(prompts, prompt_rows, choose, [stop], 12)
     assert len({tuple(text) for text in texts}) > 6
     assert shared.row_steps < sum(len(text) - 1 for text in texts)
-    given = [0] * len(texts)  # where the completion stands among those that were asked for at each step
+    position = [0] * len(texts)  # where the completion stands among those that were asked for at each step
     for step, logits in enumerate(seen):
-        asked = [completion for completion, text in enumerate(texts) if len(text) > step]
-        assert len(asked) == len(logits)
-        for row, completion in enumerate(asked):
+        unfinished = [completion for completion, text in enumerate(texts) if len(text) > step]
+        assert len(unfinished) == len(logits)
+        for row, completion in enumerate(unfinished):
             text, prompt = texts[completion], prompts.select([prompt_rows[completion]])
             tokens = torch.cat([prompt.tokens, torch.tensor([text[:step]], dtype=torch.long)], dim=1)
             types = torch.nn.functional.pad(prompt.types, (0, step))
@@ -187,8 +187,8 @@ def test_tokens_are_drawn_from_the_logits_of_a_single_row(grpo: Callable[..., An
             with torch.no_grad():
                 alone = model(**inputs).logits[0, -1]
             assert torch.allclose(logits[row], alone, atol=2e-4)
-            given[completion] += 1
-    assert given == [len(text) for text in texts]
+            position[completion] += 1
+    assert position == [len(text) for text in texts]
     assert all(len(text) == 12 or text[-1] == stop for text in texts)
 
 

@@ -50,20 +50,20 @@ def test_the_token_limit_is_the_trainers(grpo: Callable[..., Any], tmp_path: Pat
 
 def test_the_template_arguments_are_the_trainers(grpo: Callable[..., Any], tmp_path: Path) -> None:
     """The argument sets how the template opens the turn."""
-    given = {"chat_template_kwargs": {"opens": "<think>The shape", "unheard_of": 1}}
-    trainer = grpo(tmp_path, **SMALL, **given)
+    arguments = {"chat_template_kwargs": {"opens": "<think>The shape", "unheard_of": 1}}
+    trainer = grpo(tmp_path, **SMALL, **arguments)
     trainer.processing_class.chat_template += "{{ opens | default('') }}"
     assert first_report(trainer).manifest["model"]["template"] == {"opens": "<think>The shape"}
-    trainer = grpo(tmp_path, **SMALL, **given)
+    trainer = grpo(tmp_path, **SMALL, **arguments)
     trainer.processing_class.chat_template += "{{ opens | default('') }}"
     report = first_report(trainer, template={"opens": "<think>I see"})
     assert report.manifest["model"]["template"] == {"opens": "<think>I see"}
 
 
-def settings(**given: Any) -> Any:
+def settings(**arguments: Any) -> Any:
     engine = vr.demo.model()
-    engine.processor.tokenizer.eos_token = given.pop("eos", engine.processor.tokenizer.eos_token)
-    return trainer_settings(SimpleNamespace(**given), engine.model, engine.processor)
+    engine.processor.tokenizer.eos_token = arguments.pop("eos", engine.processor.tokenizer.eos_token)
+    return trainer_settings(SimpleNamespace(**arguments), engine.model, engine.processor)
 
 
 def test_settings_are_inherited() -> None:
@@ -78,7 +78,7 @@ def test_settings_are_inherited() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("arguments", "expected"),
     [
         ({"mixed_precision": "no", "bf16": False}, None),
         ({"mixed_precision": "bf16"}, torch.bfloat16),
@@ -88,8 +88,8 @@ def test_settings_are_inherited() -> None:
         ({"bf16": True, "deepspeed_plugin": SimpleNamespace(zero_stage=2)}, None),  # its weights are bf16 themselves
     ],
 )
-def test_autocast(given: dict[str, Any], expected: Any) -> None:
-    assert settings(**given).autocast == expected
+def test_autocast(arguments: dict[str, Any], expected: Any) -> None:
+    assert settings(**arguments).autocast == expected
 
 
 def letters(report: vr.Report) -> torch.Tensor:

@@ -19,8 +19,8 @@ STEPS = 10
 def main(out: Path) -> None:
     seen: list[float] = []
 
-    def watched(**given: Any) -> list[float | None]:
-        values = vr.rl.faithfulness_reward(**given)
+    def watched(**columns: Any) -> list[float | None]:
+        values = vr.rl.faithfulness_reward(**columns)
         seen.extend(value or 0.0 for value in values)
         return values
 
@@ -43,13 +43,13 @@ def main(out: Path) -> None:
     callback = vr.rl.RobustnessCallback([WrongThink()], vr.demo.samples(2), every=5, budget=None)
     callback.attach(trainer)
     trainer.train()
-    told = {
+    results = {
         "steps": STEPS,
         "rewards": seen,
         "history": trainer.state.log_history,
         "weights": sum(float(value.detach().double().sum()) for value in engine.model.parameters()),
     }
-    (out / f"rank-{os.environ['RANK']}.json").write_text(json.dumps(told))
+    (out / f"rank-{os.environ['RANK']}.json").write_text(json.dumps(results))
 
 
 if __name__ == "__main__":
