@@ -228,15 +228,12 @@ def index_of(value: Any, options: Sequence[str], written_as: AnswerAs = "any") -
         >>> index_of("2", ["1", "2", "3"], written_as="text")
         1
     """
-    readings = {
-        name: index
-        for name, index in (
-            ("index", _as_index(value, len(options))),
-            ("letter", _as_letter(value, options)),
-            ("text", _as_text(value, options)),
-        )
-        if index is not None and written_as in ("any", name)
+    tried = {
+        "index": _as_index(value, len(options)),
+        "letter": _as_letter(value, options),
+        "text": _as_text(value, options),
     }
+    readings = {name: index for name, index in tried.items() if index is not None and written_as in ("any", name)}
     if len(set(readings.values())) == 1:
         return next(iter(readings.values()))
     got = f"{value!r:.80} with the options {list(options)!r:.200}"

@@ -5,6 +5,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -126,8 +127,9 @@ class RowReader:
         fields["question"] = self._required("question", _text)
         fields["options"] = options = self._required("options", options_of)
         if options is not None:
-            fields["answer"] = self._required("answer", self._index_in(options))
-            fields["distractor"] = self._read("distractor", self._index_in(options))
+            index = partial(index_of, options=options, written_as=self.answer_as)
+            fields["answer"] = self._required("answer", index)
+            fields["distractor"] = self._read("distractor", index)
             fields["texts"] = self._texts(options)
         fields["group"] = self._read("group", name_of)
         fields["images"] = self._images()
@@ -183,13 +185,8 @@ class RowReader:
             self.refuse(field, error_message(error) if isinstance(error, ValueError) else error_text(error))
             return None
 
-    def _index_in(self, options: Sequence[str]) -> Callable[[Any], int]:
-        return lambda value: index_of(value, options, self.answer_as)
-
     def _texts(self, options: Sequence[str]) -> dict[str, Any]:
-        def convert(value: Any) -> str | dict[int, str]:
-            return texts_of(value, options)
-
+        convert = partial(texts_of, options=options)
         given = self._read("texts", _mapping) or {}
         texts = {name: self._converted(f"texts.{name}", text, convert) for name, text in given.items() if text}
         for name in TEXTS:
@@ -207,10 +204,9 @@ class RowReader:
             return None
 
         def convert(value: Any) -> tuple[Any, ...]:
-            several = not isinstance(self.columns.get(found[0], ""), str)
-            return images_of(
-                [cell for cell in value if not is_missing(cell)] if several else value, self.root, self.fetch
-            )
+            if not isinstance(self.columns.get(found[0], ""), str):  # several columns
+                value = [cell for cell in value if not is_missing(cell)]
+            return images_of(value, self.root, self.fetch)
 
         return self._read(found[0], convert)
 

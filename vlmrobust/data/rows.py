@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -120,9 +121,15 @@ def samples_from(
     numbered = not any(column_of("id", mapping) in row.values for row in placed)
     fetch = Downloader() if download_urls else None
     readers = [RowReader(row, mapping, None if root is None else Path(root), answer_as, fetch) for row in placed]
+
+    def read(number: int) -> Sample | None:
+        return readers[number].sample(str(number) if numbered else None, check_images)
+
+    with ThreadPoolExecutor(CONNECTIONS) if download_urls else nullcontext() as threads:
+        made = list(threads.map(read, range(len(readers))) if threads else map(read, range(len(readers))))
     places: dict[str, str] = {}
     samples: list[Sample] = []
-    for reader, sample in zip(readers, _read(readers, numbered, check_images, download_urls), strict=True):
+    for reader, sample in zip(readers, made, strict=True):
         if sample is not None and sample.id in places:
             reader.refuse("id", f"expected ids that differ, got the same at {places[sample.id]}")
         elif sample is not None:
@@ -243,19 +250,6 @@ def _open(source: str | Path, split: str | None) -> tuple[Iterator[Row], Path | 
     elif path.suffix in SUFFIXES or path.is_absolute() or str(source).startswith("."):
         raise FileNotFoundError(f"expected rows in a file or folder, found none at {str(source)!r}")
     return read_dataset(str(source), split), None
-
-
-def _read(readers: Sequence[RowReader], numbered: bool, check_images: bool, at_once: bool) -> Iterator[Sample | None]:
-    """Read the rows in order, with several threads if each waits for a download."""
-
-    def read(number: int) -> Sample | None:
-        return readers[number].sample(str(number) if numbered else None, check_images)
-
-    if not at_once:
-        yield from map(read, range(len(readers)))
-        return
-    with ThreadPoolExecutor(CONNECTIONS) as threads:
-        yield from threads.map(read, range(len(readers)))
 
 
 def _checked_columns(columns: Columns, rows: Sequence[Row]) -> Columns:

@@ -80,12 +80,8 @@ def in_place_of_one(value: Any) -> str:
     """Describe, for an error message, a value that is not a perturbation, with a correction if possible."""
     if isinstance(value, type) and issubclass(value, Perturbation):
         return f"the class {value.__name__}: write {value.__name__}()"
-    shown = f"{type(value).__name__}: {value!r:.100}"
-    if isinstance(value, str):
-        return (
-            f"{shown}; names are for the command line: write an instance, such as vlmrobust.perturbations.WrongThink()"
-        )
-    return shown
+    hint = "; names are for the command line: write an instance, such as vlmrobust.perturbations.WrongThink()"
+    return f"{type(value).__name__}: {value!r:.100}{hint if isinstance(value, str) else ''}"
 
 
 BaseResponses = Mapping[tuple[str, int], Response]
@@ -144,11 +140,9 @@ class Prompts(Sequence[Prompt]):
         Pass both to `Report.from_responses` with the others, so that the report lists them.
         """
         self._try_all()
-        pairs = []
-        for position, reason in self._reasons.items():
-            prompt = self.stand_in(*self._coordinates(position))
-            pairs.append((prompt, Response.failed(prompt, reason, "not_applicable")))
-        return pairs
+        prompts = (self.stand_in(*self._coordinates(position)) for position in self._reasons)
+        pairs = zip(prompts, self._reasons.values(), strict=True)
+        return [(prompt, Response.failed(prompt, reason, "not_applicable")) for prompt, reason in pairs]
 
     def first_of_each(self, show: Callable[[Prompt], str]) -> dict[str, str]:
         """Return the text of each condition's first prompt by condition, or in brackets why there is none.
@@ -262,8 +256,7 @@ class Prompts(Sequence[Prompt]):
             self._made = sample, by_draw
         prompt = by_draw.get(draw)
         if prompt is None or prompt.base is not own or prompt.distractor != distractor:
-            prompt = Prompt.of(sample, style=self.style, draw=draw, distractor=distractor, base=own)
-            by_draw[draw] = prompt
+            prompt = by_draw[draw] = Prompt.of(sample, style=self.style, draw=draw, distractor=distractor, base=own)
         return prompt
 
     def distractor_of(self, sample: Sample, base: BaseResponses) -> int | None:

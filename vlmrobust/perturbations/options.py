@@ -66,30 +66,21 @@ _PLACE_NAMED = re.compile(
 
 def _names_letters(option: str, letters: str) -> bool:
     """Return whether an option's text refers to others by letter: "Both A and B", "Option C only"."""
-    return any(
-        {letter.upper() for letter in match.groups() if letter} <= set(letters)
-        for match in _LETTERS_NAMED.finditer(option)
-    )
-
-
-def _check_movable(prompt: Prompt) -> None:
-    """Raise `NotApplicable` if an option refers to others by letter or position, which reordering would change."""
-    letters = prompt.style.letters[: len(prompt.options)]
-    for position in _own_positions(prompt):
-        option = prompt.options[position]
-        if _names_letters(option, letters) or _PLACE_NAMED.search(option):
-            raise NotApplicable(f"the option {option!r} speaks of others by letter or place, and would not stay true")
+    named = ({letter.upper() for letter in match.groups() if letter} for match in _LETTERS_NAMED.finditer(option))
+    return any(group <= set(letters) for group in named)
 
 
 def _reordered(prompt: Prompt, order: Sequence[int]) -> Prompt:
-    """Return the prompt with the sample's own options in another order; added options keep their positions.
+    """Return the prompt with the sample's own options as shown in another order; added options keep their positions.
 
-    Args:
-        prompt: the prompt so far.
-        order: a permutation of the sample's own options as shown.
+    Raises:
+        NotApplicable: an option refers to others by letter or position, which reordering would change.
     """
-    _check_movable(prompt)
     positions = _own_positions(prompt)
+    letters = prompt.style.letters[: len(prompt.options)]
+    for option in (prompt.options[position] for position in positions):
+        if _names_letters(option, letters) or _PLACE_NAMED.search(option):
+            raise NotApplicable(f"the option {option!r} speaks of others by letter or place, and would not stay true")
     moved = dict(zip(positions, (positions[index] for index in order), strict=True))
     source = [moved.get(position, position) for position in range(len(prompt.order))]
     return prompt.replace(

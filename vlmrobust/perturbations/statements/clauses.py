@@ -249,14 +249,12 @@ def which_of_them(core: str, option: str | None, options: Sequence[str]) -> str 
         return None
     graded = re.search(r"\b(?:\w+er|more|less|fewer)\b", found[1]) and len(named) == 2
     if option is None:
-        return f"one of {_SMALL_NUMBERS[len(named) - 2]} things {_agreeing(found[1], plural=False)}"
+        number = {2: "two", 3: "three", 4: "four"}.get(len(named), "several")
+        return f"one of {number} things {_agreeing(found[1], plural=False)}"
     name = own[0]
     others = [other for other in named if other != name]
     than = f" than {others[0]}" if graded and " than " not in found[1] else ""
     return f"{name} {_agreeing(found[1], plural=is_plural(name))}{than}"
-
-
-_SMALL_NUMBERS = ("two", "three", "four", *("several",) * 22)
 
 
 def _bare(text: str) -> str:
