@@ -122,13 +122,13 @@ class RowReader:
         if self.row.problem is not None:
             self._note(self.row.problem)
             return None
-        fields: dict[str, Any] = {"id": number or self._required("id", name_of)}
+        fields: dict[str, Any] = {"id": number or self._read("id", name_of, required=True)}
         self._name = fields["id"] or self._name
-        fields["question"] = self._required("question", _text)
-        fields["options"] = options = self._required("options", options_of)
+        fields["question"] = self._read("question", _text, required=True)
+        fields["options"] = options = self._read("options", options_of, required=True)
         if options is not None:
             index = partial(index_of, options=options, written_as=self.answer_as)
-            fields["answer"] = self._required("answer", index)
+            fields["answer"] = self._read("answer", index, required=True)
             fields["distractor"] = self._read("distractor", index)
             fields["texts"] = self._texts(options)
         fields["group"] = self._read("group", name_of)
@@ -164,19 +164,15 @@ class RowReader:
             values.pop()
         return values
 
-    def _read(self, field: str, convert: Callable[[Any], Value]) -> Value | None:
-        value = self._cell(field)
-        return None if value is None else self._converted(field, value, convert)
-
-    def _required(self, field: str, convert: Callable[[Any], Value]) -> Value | None:
-        value = self._cell(field)
-        if value is None:
+    def _read(self, field: str, convert: Callable[[Any], Value], *, required: bool = False) -> Value | None:
+        if (value := self._cell(field)) is not None:
+            return self._converted(field, value, convert)
+        if required:
             got = "none"
             if (column := column_of(field, self.columns)) not in self.row.values:
                 got = f"the columns {', '.join(map(str, self.row.values))}; give the column of the field in 'columns'"
             self.refuse(field, f"expected a value in column {column!r}, got {got}")
-            return None
-        return self._converted(field, value, convert)
+        return None
 
     def _converted(self, field: str, value: Any, convert: Callable[[Any], Value]) -> Value | None:
         try:

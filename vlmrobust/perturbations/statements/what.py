@@ -80,11 +80,10 @@ def what_or_who(core: str, option: str | None, options: Sequence[str]) -> str | 
         parts = clause(rest, aux)
         if parts is None or re.search(r"\bdo\b|\bsay\b|\bmean\b", parts.rest):
             return None
-        verb, _, behind = parts.rest.partition(" ")
         if does:
+            verb, _, behind = parts.rest.partition(" ")
             return _gap(parts.subject, f"{inflected(verb, aux)} {behind}".strip(), option)
-        gap = _gap(parts.subject, parts.rest, option)
-        return gap and gap.replace(f"{parts.subject} {verb}", f"{parts.subject} {aux} {verb}", 1)
+        return _gap(f"{parts.subject} {aux}", parts.rest, option)
     return None
 
 
@@ -119,7 +118,7 @@ def _what_is(be: str, rest: str, option: str | None, options: Sequence[str], *, 
         or _INFINITIVE.search(rest)
     ):
         parts = clause(rest, be)
-        return parts and _gap_behind(parts.subject, be, parts.rest, option)
+        return parts and _gap(f"{parts.subject} {be}", parts.rest, option)
     if (is_participle(words[-1]) and words[-2:-1] != ["the"]) or all(is_ing(text.split()[0]) for text in options):
         return None
     said = "something" if option is None else option
@@ -144,12 +143,12 @@ def _as_value(asked: str, option: str) -> str:
 _SEEN_FROM = re.compile(r"\b(?:angle|movement|composition|framing|perspective|lighting|mood|weather|season)\b")
 
 
-def _gap(subject: str, verbs: str, option: str | None, noun: str = "") -> str | None:
+def _gap(subject: str, verbs: str, option: str | None) -> str | None:
     """Return a sentence with its object in place: behind its verb, or behind the preposition that it ends with."""
     words = verbs.split()
     if words[-1] == "do":
         return None
-    said = as_thing(option, noun)
+    said = as_thing(option)
     if len(words) == 1 or words[-1] in PREPOSITIONS or "to" in words[:-1]:
         return f"{subject} {verbs} {said}"
     if words[-1] in ("most", "least", "best", "here", "there", "now", "next"):
@@ -157,11 +156,6 @@ def _gap(subject: str, verbs: str, option: str | None, noun: str = "") -> str | 
     if words[1] in PREPOSITIONS:
         return f"{subject} {words[0]} {said} {' '.join(words[1:])}"
     return None
-
-
-def _gap_behind(subject: str, be: str, rest: str, option: str | None) -> str | None:
-    gap = _gap("", rest, option)
-    return gap and f"{subject} {be}{gap}"
 
 
 def which_one(core: str, option: str | None, options: Sequence[str]) -> str | None:
@@ -291,7 +285,7 @@ def _which_is(noun: str, be: str, rest: str, option: str | None, options: Sequen
         return f"the {noun} that {parts.subject} {be} {parts.rest} is {named}"
     if option is not None and all(one_of(text, POSITIONS) or is_adjective(text) for text in options):
         return f"{parts.subject} {be} {parts.rest} the {option} {noun}"
-    return _gap_behind(parts.subject, be, parts.rest, option)
+    return _gap(f"{parts.subject} {be}", parts.rest, option)
 
 
 def _as_answer(option: str | None) -> str:

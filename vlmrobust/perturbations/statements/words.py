@@ -266,13 +266,9 @@ def with_article(noun: str) -> str:
     return f"{'an' if vowel else 'a'} {noun}"
 
 
-def as_thing(option: str | None, noun: str = "") -> str:
+def as_thing(option: str | None) -> str:
     """Return an option as it stands in the place of a noun."""
-    if option is None:
-        return "something"
-    if re.fullmatch(r"[A-Z]|\d+", option) and noun:
-        return f"{noun} {option}"
-    return with_article(lowered(option))
+    return "something" if option is None else with_article(lowered(option))
 
 
 def third_person(verb: str) -> str:
