@@ -276,6 +276,6 @@ def test_a_loaded_report_gives_the_same_page(report, text, tmp_path):
     assert Report.load(tmp_path).to_html(title="A page") == text
 
 
-@pytest.mark.parametrize("name", ["layout.html", "table.html", "page.html", "page.css", "common.js", "page.js"])
+@pytest.mark.parametrize("name", ["layout.html", "macros.html", "page.html", "page.css", "common.js", "page.js"])
 def test_page_files_are_in_the_package(name):
     assert files("vlmrobust.report").joinpath(name).is_file()

@@ -77,11 +77,11 @@ def page(driver: Any, url: str) -> Iterator[Any]:
     """Open the page without stored labels, and check at the end that it logged nothing."""
     driver.get(url)
     resize(driver, 1366, 900)
-    driver.execute_script("localStorage.clear(); labelling.isKept = true")
+    driver.execute_script("localStorage.clear(); labelling.isSaved = true")
     driver.get(url)
     yield driver
     assert driver.get_log("browser") == []
-    driver.execute_script("localStorage.clear(); labelling.isKept = true")
+    driver.execute_script("localStorage.clear(); labelling.isSaved = true")
 
 
 def resize(driver: Any, width: int, height: int) -> None:
@@ -134,10 +134,10 @@ def import_message(driver: Any, folder: Path, content: object) -> str:
     """Import a file, and return the page's message."""
     path = folder / "given.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
-    driver.execute_script("document.getElementById('label-said').textContent = ''")
+    driver.execute_script("document.getElementById('label-message').textContent = ''")
     by_id(driver, "label-import").send_keys(str(path))
-    wait(driver, lambda: text_of(driver, "label-said"))
-    return text_of(driver, "label-said")
+    wait(driver, lambda: text_of(driver, "label-message"))
+    return text_of(driver, "label-message")
 
 
 def drawn_thoughts(report: Report, condition: str) -> list[Any]:
@@ -204,13 +204,13 @@ def test_going_back_can_change_a_label_but_not_skip_one(page: Any, downloads: Pa
     by_id(page, "label-card").click()
     press(page, Keys.ARROW_RIGHT)  # not labelled, so there is no going on
     press(page, Keys.ARROW_LEFT)
-    assert page.execute_script("return labelling.place") == 0
+    assert page.execute_script("return labelling.position") == 0
     assert not by_id(page, "label-next").is_enabled()
     press(page, "ab")
     press(page, Keys.ARROW_LEFT * 2)
     assert pressed(page) == [buttons(page)[0].text]
     press(page, "c")  # and on to the first that is open
-    assert page.execute_script("return labelling.place") == 2
+    assert page.execute_script("return labelling.position") == 2
     assert pressed(page) == []
     by_id(page, "label-previous").click()
     by_id(page, "label-previous").click()
@@ -314,7 +314,7 @@ def test_labels_survive_a_reload_and_belong_to_their_page(page: Any, url: str, r
     press(page, "ab0")
     page.refresh()
     assert text_of(page, "label-count") == "3 of 96 labelled"
-    assert page.execute_script("return labelling.place") == 3
+    assert page.execute_script("return labelling.position") == 3
     assert by_id(page, "label-reader").get_attribute("value") == "Ada"
     page.get(page_of(report, tmp_path, labels=31, max_samples=1))
     assert text_of(page, "label-count") == "0 of 93 labelled"
@@ -367,7 +367,7 @@ def test_letters_that_are_digits_or_n_select_options(driver: Any, tmp_path: Path
     driver.get(page_with_thought(tmp_path, ("red", "blue"), "It is red.", Style(letters="01")))
     by_id(driver, "label-start").click()
     assert "0 1 -" in text_of(driver, "label-keys")
-    given = "return [...labelling.given.values()]"
+    given = "return [...labelling.labels.values()]"
     for key, label in (("0", 0), ("1", 1), ("-", None)):
         press(driver, key)
         assert driver.execute_script(given) == [label]

@@ -89,7 +89,7 @@ def type_search(page, words):
     box = page.find_element(By.ID, "search")
     box.clear()
     box.send_keys(words)
-    WebDriverWait(page, 5).until(lambda page: run_script(page, "return state.words") == words.lower())
+    WebDriverWait(page, 5).until(lambda page: run_script(page, "return state.query") == words.lower())
 
 
 def test_numbers_sort_as_numbers_and_missing_values_come_last(page, report_and_samples):

@@ -52,8 +52,8 @@ function role(sample, index) {
   return index !== null && index === sample.distractor ? "distractor" : "";
 }
 
-// A sample's images and question, after any further text.
-function described(sample, ...before) {
+// A sample's images and question, with further nodes before the question.
+function describeSample(sample, ...before) {
   const notes = { target: " ✓ correct", distractor: " ✗ what misleading texts assert", "": "" };
   const colours = { target: "right", distractor: "wrong", "": "" };
   const options = sample.options.map((text, index) => make("li", { class: colours[role(sample, index)] },
@@ -62,7 +62,7 @@ function described(sample, ...before) {
   const images = sample.images.map((image) => image.src
     ? make("figure", {}, make("img", { src: image.src, alt: `image of sample ${sample.id}` }))
     : make("p", { class: "note" }, image.error));
-  return make("div", { class: "about" }, ...images, make("div", { class: "said" }, ...before,
+  return make("div", { class: "about" }, ...images, make("div", { class: "description" }, ...before,
     make("h3", {}, sample.question),
     make("p", { class: "meta" }, [sample.id, ...meta].join(" · ")),
     make("ul", { class: "options" }, ...options)));
@@ -76,7 +76,7 @@ function verdict(sample, response) {
   return make("span", { class: word }, `${shown} ${sign}`);
 }
 
-function asked(sample, response) {
+function promptParts(sample, response) {
   const parts = [];
   if (response.context) {
     parts.push(make("p", { class: "label" }, "put before the question"));
@@ -94,17 +94,17 @@ function asked(sample, response) {
   return parts;
 }
 
-const wordsOf = (response) => [response.context, response.question, ...response.history.map((turn) => turn.text),
+const searchedTexts = (response) => [response.context, response.question, ...response.history.map((turn) => turn.text),
   response.prefill, response.text];
 
-function turn(response) {
+function turnParts(response) {
   if (!response.prefill && !response.text) return [];
   const label = response.prefill ? "the model's turn; what was put into its mouth is marked" : "the model's turn";
   const prefill = response.prefill ? make("span", { class: "injected" }, response.prefill) : null;
   return [make("p", { class: "label" }, label), make("p", { class: "turn" }, prefill, response.text)];
 }
 
-function bars(sample, response) {
+function probabilityBars(sample, response) {
   const known = response.options.filter((option) => option.probability !== null);
   if (known.length === 0) return null;
   const marks = { target: " ✓", distractor: " ✗", "": "" };

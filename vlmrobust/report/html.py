@@ -47,7 +47,8 @@ def render_page(template: str, *, scripts: Sequence[str], styles: Sequence[str],
     """Render a page.
 
     Args:
-        template: a file in this package that extends `layout.html`, which needs `title` and `data`.
+        template: a file in this package that extends `layout.html`, which needs `title`, `subtitle`, `headline` and
+            `data`.
         scripts: files in this package, to be joined in this order.
         styles: likewise.
         **values: for the template.
