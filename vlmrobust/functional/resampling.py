@@ -124,15 +124,10 @@ def resample_counts(count: int, replicates: int, rng: np.random.Generator) -> It
 
 
 def subsets(count: int, replicates: int, rng: np.random.Generator) -> Iterator[Floats]:
-    """Yield chunks of subsets of groups: all non-empty ones if there are at most `replicates`, else random ones.
+    """Yield chunks `(r, G)` of subsets of G groups, 1 for a group in the subset.
 
-    Args:
-        count: number of groups, G.
-        replicates: number of random subsets, which contain each group with probability 1/2.
-        rng: random generator.
-
-    Yields:
-        `(r, G)` float64, 1 for a group in the subset.
+    They are all the non-empty ones if there are at most `replicates`, else random ones, which contain each group with
+    probability 1/2.
 
     Example:
         >>> [chunk.tolist() for chunk in subsets(2, 100, np.random.default_rng(0))]

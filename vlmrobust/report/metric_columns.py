@@ -309,11 +309,9 @@ _DTYPES = {int: "int64", float: "float64", bool: "bool"}
 
 
 def table_of(kind: type, rows: Sequence[Any]) -> "pd.DataFrame":
-    """Return a table with one line per row; text is "string" with NA for None, and an empty table has columns too.
+    """Return a table of dataclass instances; text is "string" with NA for None, and an empty table has columns too.
 
-    Args:
-        kind: the rows' dataclass, with `int`, `float`, `bool` and text fields.
-        rows: its instances.
+    Fields of other types than `int`, `float` and `bool` are texts.
     """
     import pandas as pd
 

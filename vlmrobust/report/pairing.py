@@ -151,7 +151,7 @@ class SampleIndex:
         return self.row_means(scores[rows], rows)
 
     def row_means(self, values: Floats, rows: Integers) -> Floats:
-        """Return each sample's mean over the defined values, of which there is one for each of `rows`."""
+        """Return each sample's mean over its defined values, NaN where there is none; `values[i]` is of `rows[i]`."""
         defined = ~np.isnan(values)
         code = self.code[rows][defined]
         sums = np.bincount(code, weights=values[defined], minlength=len(self.group))
@@ -215,13 +215,7 @@ def with_common_option(responses: Responses, column: Column, contrast: Contrast)
     A side without a wrong assertion, such as base, is measured by the option that the other side asserts for the same
     sample, in the same draw if there is one. If that is the distractor, nothing changes: it is the default.
 
-    Args:
-        responses: all of them.
-        column: a metric that depends on what the text asserts.
-        contrast: the sides to compare.
-
-    Returns:
-        None if the column was loaded without its metric, and a text asserts another option than the distractor.
+    None if the column was loaded without its metric, and a text asserts another option than the distractor.
     """
     misled = responses.is_misled()
     is_unusual = misled & (responses.asserted != responses.distractor)
