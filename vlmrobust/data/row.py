@@ -135,22 +135,20 @@ class RowReader:
         fields["images"] = self._images()
         self._place_images(fields)
         fields["metadata"] = self._metadata()
-        sample = None if self.problems else self._built(fields)
+        sample = None
+        if not self.problems:
+            try:
+                sample = Sample(**fields)
+            except ValidationError as error:
+                for problem in error.errors(include_url=False):
+                    self._note(problem["msg"].removeprefix("Value error, "))
         for position, image in enumerate(fields["images"] or ()):
-            problem, change = _check_image(image, check_images)
-            if problem:
-                self.refuse(f"images.{position}", problem)
+            unreadable, change = _check_image(image, check_images)
+            if unreadable:
+                self.refuse(f"images.{position}", unreadable)
             if change:
                 self.changes.append(f"{self.row.place}: sample {self._name!r}, field 'images.{position}': {change}")
         return sample
-
-    def _built(self, fields: Mapping[str, Any]) -> Sample | None:
-        try:
-            return Sample(**fields)
-        except ValidationError as error:
-            for problem in error.errors(include_url=False):
-                self._note(problem["msg"].removeprefix("Value error, "))
-            return None
 
     def _cell(self, field: str) -> Any:
         columns = self.columns.get(field, field)

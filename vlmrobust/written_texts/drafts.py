@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from ..judges import Judge
+from ..judges import Judge, LMJudge
 from ..models.base import Model
 from ..perturbations.statements import statements
 from ..perturbations.texts import CAPTIONS, THOUGHTS, Wording, quotable, worded
@@ -19,7 +19,6 @@ from ..types import Prompt, Response, Responses, Sample, Style
 from ..types.frozen import Frozen
 
 __all__ = ["WORDINGS", "Draft", "Kind", "TextModel", "WrittenText", "records_of", "write_drafts"]
-
 
 Kind = Literal["caption", "thought"]
 
@@ -161,13 +160,11 @@ def _check(drafts: Sequence[Draft], judge: Judge) -> None:
     judged = [draft for draft in drafts if draft.texts[-1]]
     if not judged:
         return
-    pairs = [
-        (
-            Prompt.of(draft.sample),
-            Response(sample_id=draft.sample.id, condition="base", think=draft.texts[-1], status="truncated"),
-        )
+    thoughts = [
+        Response(sample_id=draft.sample.id, condition="base", think=draft.texts[-1], status="truncated")
         for draft in judged
     ]
+    pairs = [(Prompt.of(draft.sample), thought) for draft, thought in zip(judged, thoughts, strict=True)]
     verdicts = judge.verdicts_of_part(Responses.of_pairs(pairs), is_part=True)
     rows = zip(verdicts.option.tolist(), verdicts.unsure.tolist(), strict=True)
     for row, (draft, (option, unsure)) in enumerate(zip(judged, rows, strict=True)):
@@ -264,8 +261,6 @@ class TextModel:
             OSError: there is no checkpoint of that name; the message contains it.
             ValueError: dtype or device is invalid or unavailable on this machine.
         """
-        from ..judges import LMJudge
-
         loaded = LMJudge.from_pretrained(name, dtype=dtype, device=device)
         return cls(loaded.model, loaded.tokenizer, **given)
 

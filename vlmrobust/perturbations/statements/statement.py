@@ -239,9 +239,9 @@ def where(core: str, option: str | None, options: Sequence[str]) -> str | None:
         last = said.split()[-1]
         place = "on" if said in ("left", "right") else "at" if said in ("top", "bottom") else "in"
         return f"{rest} {be} {place} the {said}" if last not in ("first", "second") else None
-    first = said.split()[0]
     adverbs = ["somewhere", "outside", "inside", "upstairs", "downstairs", "outdoors", "indoors"]
-    if not (first in PREPOSITIONS or said in adverbs) or (said in PREPOSITIONS and said not in ("inside", "outside")):
+    alone = said in PREPOSITIONS and said not in adverbs
+    if alone or not (said.split()[0] in PREPOSITIONS or said in adverbs):
         return None
     words = rest.split()
     if is_ing(words[-1]) or is_participle(words[-1]):

@@ -133,9 +133,7 @@ def _as_value(asked: str, option: str) -> str:
     value = as_value(option)
     words = value.split()
     moves = of[0] == "movement" and words[-1] in PREPOSITIONS | POSITIONS | {"out", "away", "forward", "backward"}
-    if len(words) == 1 or not (moves or words[-1] in ("angle", "shot", "view")):
-        return value
-    if words[0] in DETERMINERS:
+    if len(words) == 1 or words[0] in DETERMINERS or not (moves or words[-1] in ("angle", "shot", "view")):
         return value
     return f"{'an' if value[0].casefold() in 'aeiou' else 'a'} {value}"
 
