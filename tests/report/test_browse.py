@@ -10,17 +10,15 @@ import torch
 from PIL import Image
 
 from vlmrobust import Report, Sample, expand, functional
-from vlmrobust.metrics import CorrectProbability, default_metrics
+from vlmrobust.metrics import CorrectProbability
 from vlmrobust.perturbations import AbstainOption, CorrectCaption, OptionLetters, WrongCaption, WrongThink
 from vlmrobust.report.browse import FLAGS, browser_data
-from vlmrobust.report.metric_columns import score
 from vlmrobust.testing import FakeModel
 
 
 def browser_data_of(prompts, responses, samples=(), max_samples=100, metrics=None):
     report = Report.from_responses(prompts, responses, metrics)
-    columns = score(report.responses, default_metrics() if metrics is None else metrics)
-    return browser_data(report.responses, columns, samples, max_samples)
+    return browser_data(report._data, samples, max_samples)
 
 
 @pytest.fixture(scope="module")

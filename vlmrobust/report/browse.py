@@ -14,6 +14,7 @@ from .. import functional
 from ..text import readable, without_local_paths
 from ..types import Responses, Sample
 from ..types.image import ImageLike, open_image
+from .files import ReportData
 from .labels import Drawn, draw_thoughts
 from .metric_columns import Column
 from .pairing import UNSCORED
@@ -93,24 +94,16 @@ FLAGS = {
 _THUMBNAIL_SIZE = 360
 
 
-def browser_data(
-    responses: Responses,
-    columns: Sequence[Column],
-    samples: Iterable[Sample],
-    max_samples: int,
-    labels: int = 0,
-    seed: int = 0,
-) -> dict[str, Any]:
+def browser_data(report: ReportData, samples: Iterable[Sample], max_samples: int, labels: int = 0) -> dict[str, Any]:
     """Return the data of the page's sample browser and labelling mode, as JSON values without NaN.
 
     Args:
-        responses: all of them.
-        columns: the metrics' values for all responses.
+        report: to show; its seed is that of the draw for labelling.
         samples: with the images; samples that are not in the report are ignored.
         max_samples: the maximum number of samples, in the report's order.
         labels: number of thoughts per condition to draw for labelling.
-        seed: of that draw.
     """
+    responses, columns = report.responses, report.columns
     kept = dict.fromkeys(islice(dict.fromkeys(responses.sample_id), max_samples))
     rows: dict[str, list[int]] = {}
     for row, sample_id in enumerate(responses.sample_id):
@@ -122,11 +115,10 @@ def browser_data(
         "conditions": {name: readable(name) for name in dict.fromkeys(responses.condition)},
         "flags": FLAGS,
         "metrics": [readable(column.name) for column in columns],
-        # As text: JavaScript has no integers beyond 2**53.
         "missing_images": missing_images(kept, given) if given else "",
         "labelling": {
-            "seed": str(seed),
-            "thoughts": [_label_task(one) for one in draw_thoughts(responses, labels, None, seed)],
+            "seed": str(report.seed),  # as text: JavaScript has no integers beyond 2**53
+            "thoughts": [_label_task(one) for one in draw_thoughts(responses, labels, None, report.seed)],
         }
         if labels
         else None,

@@ -19,6 +19,11 @@ __all__ = ["Benchmark", "ModelCardSection", "card_section", "run_of"]
 
 _TASK = "visual-question-answering"
 _LEVEL = 0.95
+_ARGUMENTS = (
+    "condition", "carrier", "n", "errors", "level", "value_low", "value_high", "n_value", "paired_value", "base_value",
+    "difference", "low", "high", "coverage", "noise_floor", "note",
+)  # fmt: skip
+"""What the metadata say of each result, besides facts about the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,24 +110,8 @@ def _results(benchmark: Benchmark, metrics: Sequence[str], run: Mapping[str, Any
     from huggingface_hub import EvalResult
 
     for label, row in _shown(benchmark, metrics):
-        args = {
-            "condition": row.condition,
-            "carrier": row.carrier,
-            "n": row.n,
-            "errors": row.errors,
-            "level": _LEVEL,
-            "value_low": row.value_low,
-            "value_high": row.value_high,
-            "n_value": row.n_value,
-            "paired_value": row.paired_value,
-            "base_value": row.base_value,
-            "difference": row.difference,
-            "low": row.low,
-            "high": row.high,
-            "coverage": row.coverage,
-            "noise_floor": row.noise_floor,
-            "note": row.note,
-        }
+        values = asdict(row) | {"level": _LEVEL}
+        args = {name: values[name] for name in _ARGUMENTS} | dict(run)
         yield EvalResult(
             task_type=_TASK,
             dataset_type=benchmark.dataset,
@@ -130,7 +119,7 @@ def _results(benchmark: Benchmark, metrics: Sequence[str], run: Mapping[str, Any
             metric_type=row.metric,
             metric_name=f"{_named(row.metric)} under {label}",
             metric_value=row.value,
-            metric_args={name: value for name, value in (args | dict(run)).items() if _is_known(value)},
+            metric_args={name: value for name, value in args.items() if _is_known(value)},
         )
 
 

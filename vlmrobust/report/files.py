@@ -1,7 +1,7 @@
 """Hold a report as values, read and write it as a file, and find the files of run directories."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from .serialisation import (
     Key,
     keys_in_json_lines,
     keys_in_parquet,
+    keys_of,
     read_json_lines,
     read_parquet,
     write_json_lines,
@@ -75,11 +76,6 @@ class ReportData:
     def judge(self) -> dict[str, Any]:
         """The identity of the judge whose verdicts `consistency` holds."""
         return judge_of(self.columns, self.manifest)
-
-
-def keys_of(responses: Responses) -> Iterator[Key]:
-    """Yield the keys of responses."""
-    return zip(responses.sample_id, responses.condition, responses.draw.tolist(), strict=True)
 
 
 def judge_of(columns: Sequence[Column], manifest: Mapping[str, Any]) -> dict[str, Any]:

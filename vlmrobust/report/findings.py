@@ -15,7 +15,7 @@ from ..perturbations.texts import quotable
 from ..text import unit_labels
 from ..types import Responses
 from . import finding_texts
-from .metric_columns import Column
+from .files import ReportData
 from .pairing import UNSCORED, Unit, is_one_of, units_of
 from .summary import SummaryRow
 
@@ -111,23 +111,14 @@ class _Condition:
         return Finding(kind, self.unit.condition, f"{self.label}: {sentence}", kind in _LIMITS, (self.label,))
 
 
-def findings(
-    responses: Responses,
-    columns: Sequence[Column],
-    summary: Sequence[SummaryRow],
-    margin: float,
-    judge: Mapping[str, Any],
-) -> Iterator[Finding]:
+def findings(report: ReportData, margin: float) -> Iterator[Finding]:
     """Yield the sentences that the numbers support, condition by condition, then the limits.
 
     Args:
-        responses: all of them.
-        columns: the metrics.
-        summary: every condition compared with base.
+        report: to describe.
         margin: the smallest change of accuracy that matters.
-        judge: the identity of the judge of consistency.
     """
-    conditions = _corrected(list(_conditions(responses, summary)))
+    conditions = _corrected(list(_conditions(report.responses, report.summary)))
     for condition in conditions:
         if condition.unit.condition != "base":
             yield from _changes(condition)
@@ -135,17 +126,17 @@ def findings(
         elif (consistency := condition.rows.get("consistency")) is not None and consistency.value_high < 0.5:
             yield condition.finding("inconsistent", finding_texts.inconsistent(consistency))
     yield from _undefined(conditions)
-    yield from _report_limits(responses, conditions)
+    yield from _report_limits(report.responses, conditions)
     if any(
         "consisten" in name and not math.isnan(row.value)
         for condition in conditions
         for name, row in condition.rows.items()
     ):
-        yield Finding("judged", None, finding_texts.judged(title_of(judge), measured(judge)), True)
-    yield from _judge_failures(responses, columns, conditions)
+        yield Finding("judged", None, finding_texts.judged(title_of(report.judge), measured(report.judge)), True)
+    yield from _judge_failures(report, conditions)
     for condition in conditions:
         yield from _limits(condition)
-    yield from _shared_limits(conditions, [column.name for column in columns if column.reads_letters])
+    yield from _shared_limits(conditions, [column.name for column in report.columns if column.reads_letters])
 
 
 def _conditions(responses: Responses, summary: Sequence[SummaryRow]) -> Iterator[_Condition]:
@@ -292,10 +283,9 @@ def _report_limits(responses: Responses, conditions: Sequence[_Condition]) -> It
         yield Finding("few_groups", None, finding_texts.few_groups(groups, _ENOUGH_GROUPS), True)
 
 
-def _judge_failures(
-    responses: Responses, columns: Sequence[Column], conditions: Sequence[_Condition]
-) -> Iterator[Finding]:
-    failures = next((column.failures for column in columns if column.name == "consistency"), {})
+def _judge_failures(report: ReportData, conditions: Sequence[_Condition]) -> Iterator[Finding]:
+    responses = report.responses
+    failures = next((column.failures for column in report.columns if column.name == "consistency"), {})
     for condition in conditions:
         rows = condition.unit.rows.tolist()
         failed = [row for row in rows if row in failures]

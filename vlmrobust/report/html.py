@@ -19,6 +19,7 @@ from ..jsonl import json_safe
 from ..text import printable_part, readable, unit_labels, without_local_paths
 from ..types import Responses, Sample
 from .browse import browser_data
+from .files import ReportData
 from .findings import Finding
 from .formats import Table
 from .metric_columns import Column
@@ -119,34 +120,29 @@ class PlotImage(NamedTuple):
 
 
 def page(
-    report: "Reported",
-    columns: Sequence[Column],
-    rows: Sequence[SummaryRow],
+    report: ReportData,
+    plotted: "Reported",
     findings: Sequence[Finding],
     *,
     title: str,
     samples: Iterable[Sample],
     max_samples: int,
     labels: int,
-    seed: int,
-    judge: Mapping[str, Any],
 ) -> str:
     """Return a report as HTML.
 
     Args:
-        report: to plot.
-        columns: its metrics.
-        rows: its summary.
+        report: to show.
+        plotted: the same report with the tables for plots.
         findings: its findings.
         title: of the page.
         samples: with the images.
         max_samples: maximum number of samples on the page; tables and plots are over all.
         labels: number of thoughts per condition to label.
-        seed: of their draw.
-        judge: the identity of the judge of consistency.
     """
-    pictures, missing = _pictures(report)
-    table = overview(report.responses, columns, rows, judge)
+    rows = report.summary
+    pictures, missing = _pictures(plotted)
+    table = overview(report)
     manifest = without_local_paths(json_safe(report.manifest))
     facts = _facts(report.responses, manifest)
     return render_page(
@@ -167,9 +163,9 @@ def page(
         missing_pictures=missing,
         metrics=list(dict.fromkeys((row.metric, readable(row.metric)) for row in rows)),
         number_header=_NUMBER_HEADER,
-        numbers=list(_numbers(rows, columns)),
+        numbers=list(_numbers(rows, report.columns)),
         total=len(set(report.responses.sample_id)),
-        data=browser_data(report.responses, columns, samples, max_samples, labels, seed),
+        data=browser_data(report, samples, max_samples, labels),
     )
 
 

@@ -15,6 +15,7 @@ from ..seeding import integer_key, subset
 from ..types import Responses
 from ..types.frozen import Frozen, named_errors
 from .pairing import Mask
+from .serialisation import Key, keys_of
 
 __all__ = [
     "Drawn",
@@ -29,8 +30,6 @@ __all__ = [
 ]
 
 _MAX_LISTED = 3
-
-Key = tuple[str, str, int]
 
 
 class Label(Frozen):
@@ -235,10 +234,7 @@ def labels_by_row(responses: Responses, labels: Labels) -> dict[int, int | None]
     Raises:
         ValueError: a label is of no thought in the report.
     """
-    row_of: dict[Key, int] = {
-        key: row
-        for row, key in enumerate(zip(responses.sample_id, responses.condition, responses.draw.tolist(), strict=True))
-    }
+    row_of = {key: row for row, key in enumerate(keys_of(responses))}
     unknown = [label for label in labels.labels if _key(label) not in row_of]
     if unknown:
         raise ValueError(

@@ -11,6 +11,7 @@ from ..metrics.catalogue import PAPER_METRICS, default_metrics
 from ..text import readable, unit_labels
 from ..types import Responses
 from . import finding_texts
+from .files import ReportData
 from .finding_texts import TYPICAL
 from .findings import Finding
 from .formats import Table, with_interval
@@ -45,10 +46,7 @@ _SMALL_PRINT = (
 
 
 def overview(
-    responses: Responses,
-    columns: Sequence[Column],
-    summary: Sequence[SummaryRow],
-    judge: Mapping[str, Any],
+    report: ReportData,
     *,
     metrics: Sequence[str] | None = None,
     with_intervals: bool = False,
@@ -60,14 +58,12 @@ def overview(
     main ones; the others are in `Report.summary`. With several draws the flip rate is shown with its noise floor.
 
     Args:
-        responses: all of them.
-        columns: the metrics' values.
-        summary: of all of them.
-        judge: the identity of the judge of consistency.
+        report: to show.
         metrics: names of the columns to show; None = the main ones, and the user's own.
         with_intervals: show each metric's difference, on a second line of its cell.
         statuses: those whose shares to show, see `unanswered_statuses`; None = those of these responses.
     """
+    responses, columns, summary = report.responses, report.columns, report.summary
     by_name = {column.name: column for column in columns}
     floors = {row.metric: row for row in summary if row.condition == "base" and not math.isnan(row.noise_floor)}
     if metrics is None:
@@ -107,7 +103,7 @@ def overview(
         rows=tuple(rows),
         notes=(
             *([_SMALL_PRINT] if with_intervals else []),
-            *_judge_notes(summary, shown, judge),
+            *_judge_notes(summary, shown, report.judge),
             *_floor_notes(floors, len(set(responses.draw.tolist()))),
             *_pair_notes(summary, shown, shown if with_intervals else shown[:1]),
             *_notes(summary, shown),

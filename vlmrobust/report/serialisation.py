@@ -34,6 +34,7 @@ __all__ = [
     "Key",
     "keys_in_json_lines",
     "keys_in_parquet",
+    "keys_of",
     "read_json_lines",
     "read_parquet",
     "write_json_lines",
@@ -75,6 +76,11 @@ class Contents:
     scores: Mapping[str, NDArray[np.float64]]
     failures: Mapping[str, Mapping[int, str]]
     head: Mapping[str, Any]
+
+
+def keys_of(responses: Responses) -> Iterator[Key]:
+    """Yield the keys of responses."""
+    return zip(responses.sample_id, responses.condition, responses.draw.tolist(), strict=True)
 
 
 def write_json_lines(file: Path, contents: Contents) -> None:

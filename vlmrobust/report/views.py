@@ -10,12 +10,13 @@ from ..naming import unknown_name
 from ..types import Responses, Sample
 from ..unreported import Unreported
 from .comparison import join_for_comparison, side_by_side
+from .files import ReportData
 from .findings import Finding, findings
 from .formats import Table, html_table, join_tables, latex_table, markdown_table, terminal_table
 from .html import page
 from .metric_columns import Column
 from .overview import headline, overview, unanswered_statuses
-from .summary import SummaryRow, summarise
+from .summary import summarise
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,10 +46,7 @@ class Views:
         def summary(self) -> "pd.DataFrame": ...  # noqa: D102
 
         @property
-        def judge(self) -> dict[str, Any]: ...  # noqa: D102
-
-        @property
-        def _rows(self) -> tuple[SummaryRow, ...]: ...
+        def _data(self) -> ReportData: ...
 
         def _parts(self, keys: Sequence[str]) -> list[tuple[tuple[str | None, ...], Self]]: ...
 
@@ -84,7 +82,7 @@ class Views:
         if not 0 < margin < 1:
             raise ValueError(f"field 'margin': expected a number between 0 and 1, got {margin}")
         left_out = [Finding("unreported", None, str(self.unreported), True)] if self.unreported else []
-        return (*findings(self.responses, self._columns, self._rows, margin, self.judge), *left_out)
+        return (*findings(self._data, margin), *left_out)
 
     def headline(self) -> tuple[str, ...]:
         """Summarise `findings` in at most five sentences, the most important first.
@@ -98,7 +96,7 @@ class Views:
             Accuracy falls under wrong_think: from 1.00 to 0.00, by 1.00 [0.88, 1.00] (n = 60).
             Brittle under wrong_think: it follows the wrong thought, consistently, to the wrong answer.
         """
-        return headline(self.findings(), self._rows)
+        return headline(self.findings(), self._data.summary)
 
     def plot(self) -> "Figure":
         """Draw all available plots in one figure; `vlmrobust.plots` has the single plots.
@@ -139,16 +137,13 @@ class Views:
             '<!doctype html>'
         """
         text = page(
+            self._data,
             self,
-            self._columns,
-            self._rows,
             self.findings(),
             title=title,
             samples=samples,
             max_samples=max_samples,
             labels=labels,
-            seed=self.seed,
-            judge=self.judge,
         )
         return _written(text, path)
 
@@ -245,15 +240,7 @@ class Views:
         tables = [
             (
                 ["–" if value is None else value for value in values],
-                overview(
-                    part.responses,
-                    part._columns,
-                    part._rows,
-                    self.judge,
-                    metrics=metrics,
-                    with_intervals=True,
-                    statuses=statuses,
-                ),
+                overview(part._data, metrics=metrics, with_intervals=True, statuses=statuses),
             )
             for values, part in parts
         ]
@@ -268,7 +255,7 @@ class Views:
         return html_table(self._overview())
 
     def _overview(self) -> Table:
-        table = overview(self.responses, self._columns, self._rows, self.judge)
+        table = overview(self._data)
         return replace(table, notes=(*table.notes, str(self.unreported))) if self.unreported else table
 
 
