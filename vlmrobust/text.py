@@ -8,11 +8,12 @@ import re
 import shutil
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 __all__ = [
+    "abridged",
     "can_be_written",
     "find_unwritable",
     "printable",
@@ -46,6 +47,17 @@ def snake_case(name: str) -> str:
         ('wrong_think', 'auroc', 'lm_judge')
     """
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def abridged(names: Sequence[str], most: int = 5) -> str:
+    """Join names by commas; of more than `most`, the first ones and the number of the others.
+
+    Example:
+        >>> abridged(["base", "stop_think", "wrong_think"], most=2)
+        'base, stop_think and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def readable(name: str) -> str:

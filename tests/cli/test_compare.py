@@ -30,6 +30,16 @@ def test_differences_are_the_first_minus_the_other(command: Command, runs: Runs)
     assert "other" in table
 
 
+def test_a_note_on_several_conditions_is_said_once(command: Command, runs: Runs, tmp_path: Path) -> None:
+    report = Report.load(runs["good"])
+    rows = [row for row, condition in enumerate(report.responses.condition) if condition == "base"]
+    report._select(rows).save(tmp_path / "base.parquet")
+    table = command("compare", runs["poor"], tmp_path / "base.parquet", "--metrics", "accuracy,consistency").stdout
+    assert table.count("no responses in the other report") == 1
+    said = "wrong_think, wrong_caption: no responses in the other report – accuracy, consistency"
+    assert said in table.splitlines()
+
+
 def test_a_change_for_the_worse_fails_and_one_for_the_better_does_not(command: Command, runs: Runs) -> None:
     gate = ("--fail-if-worse", "accuracy,follow_rate")
     worse = command("compare", runs["poor"], runs["good"], *gate)

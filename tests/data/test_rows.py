@@ -161,15 +161,26 @@ def test_a_corrupt_image_is_found_when_images_are_checked(write: Callable[..., P
         assert f"field 'images.0': expected a readable image in '{folder / name}.png', got " in problem
 
 
-def test_all_problems_are_collected_and_the_first_twenty_shown(write: Callable[..., Path]) -> None:
+def test_all_problems_are_collected_and_the_first_twenty_kinds_shown(write: Callable[..., Path]) -> None:
     with pytest.raises(RowsError) as caught:
-        read_rows(write(*[row(f"q{number}", question="", answer="Z") for number in range(15)]))
-    assert len(caught.value.problems) == 30
+        read_rows(write(*[row(f"q{number}", question="", answer=f"Z{number}") for number in range(30)]))
+    assert len(caught.value.problems) == 60
     lines = str(caught.value).splitlines()
-    assert lines[0] == "30 problems in the rows:"
+    assert lines[0] == "60 problems in the rows:"
     assert len(lines) == 22
-    assert lines[-1] == "  … and 10 more"
-    assert "line 10" in lines[20]
+    assert "line 1: sample 'q0', field 'question'" in lines[1]
+    assert lines[1].endswith(" (and 29 more like it)")
+    assert "line 19" in lines[20]
+    assert not lines[20].endswith(" like it)")
+    assert lines[-1] == "  … and 11 more"
+
+
+def test_up_to_twenty_problems_are_listed_though_they_are_of_one_kind(write: Callable[..., Path]) -> None:
+    with pytest.raises(RowsError) as caught:
+        read_rows(write(*[row(f"q{number}", answer="Z") for number in range(20)]))
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 21
+    assert "line 20" in lines[20]
 
 
 def test_record_keeps_the_good_rows_and_lists_the_others(write: Callable[..., Path], folder: Path) -> None:

@@ -43,6 +43,15 @@ def test_every_number_has_its_interval_and_its_n(finished: StudyResult) -> None:
         assert all(re.search(r"^– .+|\]\nn (\d+) = (\d+) \+ (\d+)", cell.text) for cell in row[5:])
 
 
+def test_notes_on_what_only_the_table_has_are_said_once_with_their_number(finished: StudyResult) -> None:
+    [survival] = [section for section in sections(finished) if section.key == "survival"]
+    note = "base_auroc needs a second draw of base"
+    count = int(finished.survival["note"].str.contains(note).sum())
+    assert count > 1
+    assert survival.hint.endswith(f" In survival.csv, {count} of {len(finished.survival)} rows: {note}.")
+    assert not any("base_auroc" in cell.text for row in survival.grid.rows for cell in row)
+
+
 def test_cells_are_the_numbers_of_the_tables(finished: StudyResult) -> None:
     [accuracy] = [section for section in sections(finished) if section.key == "accuracy"]
     assert accuracy.grid.header == ("model", "checkpoint", "benchmark", "base", "wrong think", "wrong caption")

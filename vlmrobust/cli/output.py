@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ..text import printable, wrapped
+from ..text import abridged, printable, wrapped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -160,11 +160,15 @@ def show_rows(
 
 
 def _notes(rows: Sequence[dict[str, Any]]) -> list[str]:
-    notes: dict[str, dict[str, None]] = {}
+    """Return each note once, after the conditions and before the metrics that it is about."""
+    metrics: dict[tuple[str, str], dict[str, None]] = {}
     for row in rows:
         if row["note"]:
-            notes.setdefault(f"{row['condition']}: {row['note']}", {})[row["metric"]] = None
-    return [f"{note} – {', '.join(metrics)}" for note, metrics in notes.items()]
+            metrics.setdefault((row["condition"], row["note"]), {})[row["metric"]] = None
+    conditions: dict[tuple[str, str], list[str]] = {}
+    for (condition, note), of_condition in metrics.items():
+        conditions.setdefault((note, ", ".join(of_condition)), []).append(condition)
+    return [f"{abridged(names)}: {note} – {listed}" for (note, listed), names in conditions.items()]
 
 
 def _number(value: float, sign: str = "") -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..naming import did_you_mean, unknown_name
+from ..text import abridged
 from . import options
 from .app import finish, refusals
 from .output import as_json, rows_of, say, show, show_data, show_rows
@@ -250,8 +251,12 @@ def _estimates(rows: Sequence[Mapping[str, Any]]) -> "Table":
         "labels",
         "labelled pairs",
     )
-    notes = dict.fromkeys(f"{row['condition']}: {row['note']}" for row in rows if row["note"])
-    return Table(header, cells, tuple(notes), names=2)
+    conditions: dict[str, dict[str, None]] = {}
+    for row in rows:
+        if row["note"]:
+            conditions.setdefault(row["note"], {})[row["condition"]] = None
+    notes = tuple(f"{abridged(list(names))}: {note}" for note, names in conditions.items())
+    return Table(header, cells, notes, names=2)
 
 
 class Differing(StrEnum):

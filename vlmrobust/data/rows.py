@@ -1,5 +1,6 @@
 """Read samples from files, folders, datasets and rows in memory, with all problems in one error or list."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -31,10 +32,11 @@ CONNECTIONS = 8  # at the same time; hosts of datasets reject more
 _CONNECT_SECONDS, _READ_SECONDS, _RETRIES = 10.0, 30.0, 3
 _TEMPORARY = (429, 500, 502, 503, 504)  # status codes worth a retry
 _SHOWN = 20
+_OF_ROW = re.compile(r"^.*?: (sample ('[^']*'|\"[^\"]*\"), )?")  # the beginning of a problem, which names its row
 
 
 class RowsError(ValueError):
-    """Invalid rows; the message lists the first twenty problems.
+    """Invalid rows; the message lists up to twenty problems, and of more only the first of each kind with their number.
 
     Attributes:
         problems: all of them.
@@ -42,9 +44,15 @@ class RowsError(ValueError):
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
-        shown = [f"  {problem}" for problem in self.problems[:_SHOWN]]
+        shown = [f"  {problem}" for problem in self.problems]
         if len(self.problems) > _SHOWN:
-            shown.append(f"  … and {len(self.problems) - _SHOWN} more")
+            kinds: dict[str, list[str]] = {}
+            for problem in self.problems:
+                kinds.setdefault(_OF_ROW.sub("", problem), []).append(problem)
+            alike = list(kinds.values())
+            shown = [f"  {one}" + f" (and {len(more)} more like it)" * bool(more) for one, *more in alike[:_SHOWN]]
+            if others := sum(map(len, alike[_SHOWN:])):
+                shown.append(f"  … and {others} more")
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
         super().__init__("\n".join([f"{count} in the rows:", *shown]))
 

@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from ..judges import RuleJudge
+from ..text import abridged
 from ..types import Responses
 from ..unreported import Unreported, note_unreported
 from .files import PART, WHOLE, Key, ReportData, keys_of, read_keys_and_settings, read_report, report_file, write_report
@@ -25,8 +26,6 @@ __all__ = ["SavedReport", "belongs_to_run", "keep_report", "report_of_runs"]
 
 
 logger = logging.getLogger(__name__)
-
-_SHOWN = 5
 
 
 class SavedReport(NamedTuple):
@@ -206,14 +205,9 @@ def _differences(before: set[Key], keys: set[Key], metrics: AbstractSet[str]) ->
         yield f"{len(lost)} of its {len(before)} responses"
     for place, name in enumerate(("samples", "conditions", "draws")):
         if missing := sorted({str(key[place]) for key in before} - {str(key[place]) for key in keys}):
-            yield f"{name} {_listed(missing)}"
+            yield f"{name} {abridged(missing)}"
     if metrics:
-        yield f"metrics {_listed(sorted(metrics))}"
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+        yield f"metrics {abridged(sorted(metrics))}"
 
 
 def report_of_runs(dropped: Mapping[Path, AbstractSet[str]], manifest: Mapping[str, Any], seed: int) -> ReportData:

@@ -18,7 +18,7 @@ from urllib.parse import quote
 from ..jsonl import write_atomically
 from ..report.formats import block, csv_text, inline
 from ..report.html import templates
-from ..text import readable, without_local_paths
+from ..text import abridged, readable, without_local_paths
 from .page_cells import Cell
 from .sections import Curves, Grid, Section
 from .tables import StudyTables
@@ -123,7 +123,6 @@ logger = logging.getLogger(__name__)
 _TABLES = ("runs", "judgements", "summary", "judged", "survival", "agreement", "averages", "findings")
 _WHOLE, _PART = "study", "study.part"
 _TABLES_OF = {_WHOLE: "tables", _PART: "tables.part"}
-_SHOWN = 5
 
 Run = tuple[str, str, str]
 
@@ -184,14 +183,14 @@ def _left_out(result: StudyTables) -> Iterator[str]:
         return
     current = set(_rows(csv_text(result.runs)))
     if missing := [run for run in runs if run not in current]:
-        yield f"runs {_listed([_shown(run) for run in missing])}"
+        yield f"runs {abridged([_shown(run) for run in missing])}"
     now = _finished(csv_text(result.runs))
     if fewer := [f"{_shown(run)} of {runs[run]}" for run in runs if now.get(run, runs[run]) < runs[run]]:
-        yield f"samples of {_listed(fewer)}"
+        yield f"samples of {abridged(fewer)}"
     named = _names(result.study.model_dump(mode="json"))
     for field, names in study.items():
         if missing_names := [name for name in names if name not in named[field]]:
-            yield f"{field} {_listed(missing_names)}"
+            yield f"{field} {abridged(missing_names)}"
     if before["draws"] > result.study.draws:
         yield f"{before['draws']} draws"
 
@@ -214,8 +213,3 @@ def _finished(table: str) -> dict[Run, int]:
 
 def _shown(run: Run) -> str:
     return "/".join(filter(None, run))
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

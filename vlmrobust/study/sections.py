@@ -5,6 +5,7 @@ Every number has its 95 % interval and n; undefined values have the reason.
 
 import math
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -74,6 +75,7 @@ class Section:
 def sections(result: StudyTables) -> list[Section]:
     """Return the sections of the page, without its pictures."""
     judged = (*RUN, "judge")
+    survival, asides = _survival(result.survival)
     cell = (
         "Each cell: value, change against base on the same samples, n. Where these samples are not all of both sides, "
         "what is subtracted stands below. Grey: no number, or the interval of the change contains 0: no finding."
@@ -128,8 +130,9 @@ def sections(result: StudyTables) -> list[Section]:
             "survival",
             "What tells which answers hold",
             "AUROC of what was seen under base, for being right under the condition: 0.5 = it tells nothing. Survival: "
-            "only samples that are right under base. n counts right + wrong responses. Grey: the interval holds 0.5.",
-            _survival(result.survival),
+            "only samples that are right under base. n counts right + wrong responses. Grey: the interval holds 0.5."
+            f"{asides}",
+            survival,
         ),
         Section(
             "agreement",
@@ -248,9 +251,16 @@ def _quadrants(table: "pd.DataFrame") -> Grid:
     return Grid((*names, *map(readable, QUADRANTS)), rows, names=len(names))
 
 
-def _survival(table: "pd.DataFrame") -> Grid:
-    records = [row | {"predictor": readable(row["predictor"])} for row in records_of(table)]
-    return _spread(records, (*RUN, "predictor", "population"), area)
+def _survival(table: "pd.DataFrame") -> tuple[Grid, str]:
+    """Return the AUROCs, and what the notes say of `base_auroc`, which only the table as CSV has."""
+    records, asides = [], Counter[str]()
+    for row in records_of(table):
+        notes = row["note"].split("; ")
+        asides.update(note for note in notes if note.startswith("base_auroc"))
+        note = "; ".join(note for note in notes if not note.startswith("base_auroc"))
+        records.append(row | {"predictor": readable(row["predictor"]), "note": note})
+    said = "".join(f" In survival.csv, {count} of {len(records)} rows: {note}." for note, count in asides.items())
+    return _spread(records, (*RUN, "predictor", "population"), area), said
 
 
 def _agreement(result: StudyTables) -> Grid:
