@@ -226,8 +226,11 @@ class Branches:
         self.cache.reorder_cache(rows)
         self._select_beside(rows)
 
-    def selected(self, rows: Tensor) -> "Branches":
-        """Return some rows, or copies of them, with their own cache."""
+    def selected(self, rows: Tensor, *, kept: bool = True) -> "Branches":
+        """Return some rows, or copies of them: with their own cache if these branches are kept, else these branches."""
+        if not kept:
+            self.select(rows)
+            return self
         chosen = replace(self, cache=selected(self.cache, rows))
         chosen._select_beside(rows)
         return chosen
@@ -289,12 +292,7 @@ class CachedPrompts:
 
     def branched(self, prompts: Tensor, backs: Tensor, *, kept: bool) -> Branches:
         """Return branches with a row for each of some prompts, rewound; the cache is consumed unless `kept`."""
-        rows = self.rows[prompts]
-        if kept or self.kept:
-            branches = self.branches.selected(rows)
-        else:
-            branches = self.branches
-            branches.select(rows)
+        branches = self.branches.selected(self.rows[prompts], kept=kept or self.kept)
         branches.rewind(backs)
         return branches
 

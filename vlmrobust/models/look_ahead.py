@@ -19,10 +19,9 @@ from torch import Tensor
 from ..prompting import letter_columns
 from .caches import Branches, CachedPrompts, allows_gaps
 from .encoding import Rendered
-from .letter_tokens import Ending, Member, Members, largest_difference
+from .letter_tokens import Ending, Member, Members
 from .plain_engine import ModelRunner
 from .probe import captured
-from .processing import FAULTS
 
 __all__ = ["DecodedLetter", "Look", "LookAhead"]
 
@@ -248,17 +247,8 @@ class LookAhead:
             token: the token.
             found: returns the `(1, …)` row for `Head.logits` of that step, computed in another way.
         """
-        expected = self._generated(item, token)
-        try:
-            rows = found()
-        except torch.OutOfMemoryError:
-            raise
-        except FAULTS as error:
-            return f"{type(error).__name__}: {error}"
-        difference = largest_difference(self._runner.letters(rows), self._runner.letters(expected))
-        if difference <= self._runner.tolerance:
-            return None
-        return f"letter log-probabilities after one differ by {difference:.2g} between its cache and its own `generate`"
+        message = "letter log-probabilities after one differ by {:.2g} between its cache and its own `generate`"
+        return self._runner.difference(found, self._generated(item, token), message)
 
     def _generated(self, item: Rendered, token: int) -> Tensor:
         """Return the row for `Head.logits` of the step after a prompt and a token, from the model's own `generate`."""

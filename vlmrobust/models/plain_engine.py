@@ -14,8 +14,9 @@ from torch import Tensor
 from .caches import Branches, CachedPrompts, Forward, seen_positions
 from .encoding import Encoder, EncodingError, Rendered
 from .generation import DecodedText, Decoding
-from .letter_tokens import LetterVocabulary, letter_logprobs
+from .letter_tokens import LetterVocabulary, largest_difference, letter_logprobs
 from .probe import DecodingLog, GenerationProbe, Head, captured, tolerance
+from .processing import FAULTS
 
 __all__ = ["ModelRunner", "PlainEngine", "PrefilledPrompts", "Reading", "T", "last_rows"]
 
@@ -59,6 +60,23 @@ class ModelRunner:
     def letters(self, rows: Tensor) -> Tensor:
         """Return the letters' log-probabilities (nats) from rows for `Head.logits`."""
         return letter_logprobs(self.head.logits(rows), self.vocabulary.families)
+
+    def difference(self, compute: Callable[[], Tensor], expected: Tensor, message: str) -> str | None:
+        """Return why computed rows for `Head.logits` are not the expected ones; None = letters differ by rounding only.
+
+        Args:
+            compute: returns the rows; if it raises, the error is the reason.
+            expected: the same rows, computed in another way.
+            message: the reason if letters differ, with a place for the difference (nats).
+        """
+        try:
+            rows = compute()
+        except torch.OutOfMemoryError:
+            raise
+        except FAULTS as error:
+            return f"{type(error).__name__}: {error}"
+        difference = largest_difference(self.letters(rows), self.letters(expected))
+        return None if difference <= self.tolerance else message.format(difference)
 
     def inputs(self, items: Sequence[Rendered]) -> dict[str, Any]:
         """Return the model's inputs for a batch of prompts with equally many images."""

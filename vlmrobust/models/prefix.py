@@ -26,9 +26,7 @@ from torch import Tensor
 from .batch_planning import Family, Packing, Segment, pass_cost
 from .caches import Branches, CachedPrompts, allows_gaps, unknown
 from .encoding import Rendered
-from .letter_tokens import largest_difference
 from .plain_engine import ModelRunner, PlainEngine, PrefilledPrompts, Reading, T, last_rows
-from .processing import FAULTS
 
 __all__ = ["SharedEngine"]
 
@@ -104,19 +102,12 @@ class SharedEngine:
     ) -> Iterator[tuple[list[Segment], Branches]]:
         """Run stems through the model, and yield the ends of prompts with their branches, one row each.
 
-        Args:
-            packing: decides what runs together.
-            segments: the segments that follow.
-            rows: the row of the branches that each follows.
-            branches: the branches; they are consumed.
+        Each segment follows one of `rows` of the branches, which are consumed.
         """
         passes = packing.passes(segments)
         for number, places in enumerate(passes):
             chosen = torch.tensor([rows[place] for place in places], device=self._runner.model.device)
-            if number + 1 < len(passes):
-                own = branches.selected(chosen)
-            else:
-                (own := branches).select(chosen)
+            own = branches.selected(chosen, kept=number + 1 < len(passes))
             together = [segments[place] for place in places]
             if not together[0].segments:
                 yield together, own
@@ -168,18 +159,15 @@ class SharedEngine:
         few = family.part(0, 4)
         few = replace(few, items=tuple(replace(item, forced=item.forced or "") for item in few.items))
         items = dict(zip(few.positions, few.items, strict=True))
-        expected = self._plain.read(items, 1, last_rows, looks=False)
-        try:
-            shared, _ = self.answer([few], 1, last_rows)
-        except torch.OutOfMemoryError:
-            raise
-        except FAULTS as error:
-            return f"{type(error).__name__}: {error}"
-        both = [torch.cat([rows[position] for position in items]) for rows in (shared, expected)]
-        difference = largest_difference(*map(self._runner.letters, both))
-        if difference <= self._runner.tolerance:
-            return None
-        return f"its letter log-probabilities differ by {difference:.2g} from the plain path's"
+
+        def shared() -> Tensor:
+            rows, _ = self.answer([few], 1, last_rows)
+            return torch.cat([rows[position] for position in items])
+
+        expected = torch.cat(list(self._plain.read(items, 1, last_rows, looks=False).values()))
+        return self._runner.difference(
+            shared, expected, "its letter log-probabilities differ by {:.2g} from the plain path's"
+        )
 
     def _prefill(self, batch: Sequence[Family]) -> Branches:
         """Run the prefixes through the model; return a cache with one row per sample."""
