@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any, Self, overload
 
 from ...prompting import MARKS, letter_columns
+from ..generation import decoded_text
 from ..letter_tokens import TAIL, LetterVocabulary, letter_of
-from ..response_building import decoded_text
 
 __all__ = [
     "CheckpointTokens",
