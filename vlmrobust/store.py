@@ -28,7 +28,7 @@ from .types import Prompt, Response, Sample
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["RecordedRow", "RunDirectory", "changed_field", "decode_response", "encode_response"]
+__all__ = ["RecordedRow", "RunDirectory", "changed_field", "encode_response"]
 
 _CHUNK = 64  # adjacent single rows that share a location
 
@@ -63,7 +63,7 @@ class _OpenSample:
 
 
 def encode_response(response: Response) -> dict[str, Any]:
-    """Return a response as JSON values, without fields that have their default values.
+    """Return a response as JSON values without default values; `Response.model_validate` restores the same floats.
 
     Example:
         >>> encode_response(Response(sample_id="q1", condition="base", status="answered", answer=0))
@@ -71,11 +71,6 @@ def encode_response(response: Response) -> dict[str, Any]:
     """
     encoded: dict[str, Any] = json_safe(response.model_dump(exclude_defaults=True))
     return encoded
-
-
-def decode_response(values: Mapping[str, Any]) -> Response:
-    """Return the response encoded by `encode_response`, with exactly the same floats."""
-    return Response.model_validate(values)
 
 
 class RunDirectory:
@@ -215,7 +210,7 @@ class RunDirectory:
             for number, row in lines.read():
                 if row["response"]["sample_id"] in samples:
                     try:
-                        yield RecordedRow(lines.path, number, row["prompt"], decode_response(row["response"]))
+                        yield RecordedRow(lines.path, number, row["prompt"], Response.model_validate(row["response"]))
                     except (KeyError, ValueError) as error:
                         raise invalid_row_error(lines.path, number, row, error) from None
 

@@ -73,12 +73,12 @@ def find_unreported(folder: Path, report: Path, responses: Responses) -> Unrepor
 
     Only lines that the note does not cover are read.
     """
-    note = _Note.of(folder, report)
+    read, noted = _read_note(folder, report)
     try:
-        found, _ = _compare(folder, responses, {} if note is None else note.read)
-        if note is not None and note.found:
+        found, _ = _compare(folder, responses, read)
+        if noted:
             # Later lines may be retries of failed calls, so compare everything.
-            return _compare(folder, responses, {})[0] if found else note.found
+            return _compare(folder, responses, {})[0] if found else noted
     except (OSError, ValueError) as error:
         logger.warning("%s: whether all of it is in the report is not known: %s", folder, error)
         return Unreported()
@@ -112,26 +112,21 @@ def unreported_in(folder: Path) -> Unreported:
     return _compare(folder, Responses.of([], []), {})[0]
 
 
-@dataclass(frozen=True, slots=True)
-class _Note:
-    """The note next to a report: bytes and lines of each file compared with it, and unreported responses in them."""
+def _read_note(folder: Path, report: Path) -> tuple[Mapping[str, Position], Unreported]:
+    """Return bytes and lines of each file that were compared with a report, and unreported responses among them.
 
-    read: Mapping[str, Position]
-    found: Unreported
-
-    @classmethod
-    def of(cls, folder: Path, report: Path) -> "_Note | None":
-        """Return the note on a report's current state, or None if there is none."""
-        try:
-            note = json.loads((folder / NOTE).read_bytes())
-            read = {name: (int(size), int(lines)) for name, (size, lines) in note["lines"].items()}
-            there = {file.name: file.stat().st_size for file in files(folder, "responses")}
-            is_known = note["format"] == _FORMAT and note["report"] == _stamp(report)
-            if not is_known or any(there.get(name, 0) < size for name, (size, _) in read.items()):
-                return None
-            return cls(read, Unreported(note["unreported"], note["failed"]))
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):  # without a valid note, lines are read
-            return None
+    Without a valid note on the report's current state, both are empty.
+    """
+    try:
+        note = json.loads((folder / NOTE).read_bytes())
+        read = {name: (int(size), int(lines)) for name, (size, lines) in note["lines"].items()}
+        there = {file.name: file.stat().st_size for file in files(folder, "responses")}
+        is_known = note["format"] == _FORMAT and note["report"] == _stamp(report)
+        if is_known and all(there.get(name, 0) >= size for name, (size, _) in read.items()):
+            return read, Unreported(note["unreported"], note["failed"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        pass
+    return {}, Unreported()
 
 
 def _stamp(report: Path) -> list[Any]:

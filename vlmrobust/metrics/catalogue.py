@@ -8,32 +8,8 @@ from ..functional import QUADRANTS
 from ..jsonl import json_safe
 from ..judges import Judge
 from ..naming import made_at, unknown_name
-from .accuracy import (
-    AbstainRate,
-    Accuracy,
-    FlipRate,
-    FollowRate,
-    Harmed,
-    Helped,
-    LetterDivergence,
-    RobustAccuracy,
-    TruncatedRate,
-    UnparsedRate,
-)
+from . import accuracy, consistency, letters, thoughts
 from .base import BaseMetric, Metric, PairedMetric
-from .consistency import Consistency, ConsistencyCoverage, ConsistencyGivenCorrect, ConsistentAccuracy, Quadrant
-from .letters import (
-    AreaUnderRiskCoverage,
-    BrierScore,
-    CorrectProbability,
-    DistractorProbability,
-    ExpectedCalibrationError,
-    LetterEntropy,
-    LetterMass,
-    NegativeLogLikelihood,
-    RelativeLetterEntropy,
-)
-from .thoughts import ConflictAcknowledgement, FormatRate, Repetition, ThoughtLength, TokenEntropy
 
 __all__ = ["METRICS", "PAPER_METRICS", "default_metrics", "metric_of", "metrics_named", "settings_of"]
 
@@ -52,29 +28,29 @@ def default_metrics() -> tuple[Metric | PairedMetric, ...]:
         ['accuracy', 'unparsed_rate', 'truncated_rate']
     """
     return (
-        Accuracy(),
-        UnparsedRate(),
-        TruncatedRate(),
-        AbstainRate(),
-        FollowRate(),
-        FlipRate(),
-        Harmed(),
-        Helped(),
-        RobustAccuracy(),
-        CorrectProbability(),
-        CorrectProbability(with_added=True),
-        DistractorProbability(),
-        LetterEntropy(),
-        LetterEntropy(with_added=True),
-        RelativeLetterEntropy(),
-        LetterMass(),
-        TokenEntropy(),
-        FormatRate(),
-        ThoughtLength(),
-        Consistency(),
-        ConsistencyCoverage(),
-        ConsistencyGivenCorrect(),
-        *(Quadrant(kind=kind) for kind in QUADRANTS),
+        accuracy.Accuracy(),
+        accuracy.UnparsedRate(),
+        accuracy.TruncatedRate(),
+        accuracy.AbstainRate(),
+        accuracy.FollowRate(),
+        accuracy.FlipRate(),
+        accuracy.Harmed(),
+        accuracy.Helped(),
+        accuracy.RobustAccuracy(),
+        letters.CorrectProbability(),
+        letters.CorrectProbability(with_added=True),
+        letters.DistractorProbability(),
+        letters.LetterEntropy(),
+        letters.LetterEntropy(with_added=True),
+        letters.RelativeLetterEntropy(),
+        letters.LetterMass(),
+        thoughts.TokenEntropy(),
+        thoughts.FormatRate(),
+        thoughts.ThoughtLength(),
+        consistency.Consistency(),
+        consistency.ConsistencyCoverage(),
+        consistency.ConsistencyGivenCorrect(),
+        *(consistency.Quadrant(kind=kind) for kind in QUADRANTS),
     )
 
 
@@ -82,14 +58,14 @@ METRICS: dict[str, Metric | PairedMetric] = {
     metric.column: metric
     for metric in (
         *default_metrics(),
-        AreaUnderRiskCoverage(),
-        BrierScore(),
-        ConflictAcknowledgement(),
-        ConsistentAccuracy(),
-        ExpectedCalibrationError(),
-        LetterDivergence(),
-        NegativeLogLikelihood(),
-        Repetition(),
+        letters.AreaUnderRiskCoverage(),
+        letters.BrierScore(),
+        thoughts.ConflictAcknowledgement(),
+        consistency.ConsistentAccuracy(),
+        letters.ExpectedCalibrationError(),
+        accuracy.LetterDivergence(),
+        letters.NegativeLogLikelihood(),
+        thoughts.Repetition(),
     )
 }
 
@@ -111,7 +87,8 @@ def metrics_named(
         ValueError: a name is unknown (the message suggests the nearest, and lists all), or the class does not exist.
 
     Example:
-        >>> [metric.column for metric in metrics_named(["accuracy", LetterEntropy(), "vlmrobust.metrics:BrierScore"])]
+        >>> named = metrics_named(["accuracy", letters.LetterEntropy(), "vlmrobust.metrics:BrierScore"])
+        >>> [metric.column for metric in named]
         ['accuracy', 'letter_entropy', 'brier_score']
         >>> metrics_named(["brier_scores"])  # doctest: +ELLIPSIS
         Traceback (most recent call last):

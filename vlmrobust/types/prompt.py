@@ -14,7 +14,9 @@ from .image import ImageLike, image_key
 from .response import Response
 from .sample import Sample, Style
 
-__all__ = ["Prompt", "Turn", "begun", "made_of_images", "order_problem"]
+__all__ = ["Prompt", "Turn", "begun", "made_of_images"]
+
+Made = TypeVar("Made")
 
 
 class Turn(Frozen):
@@ -31,26 +33,6 @@ class Turn(Frozen):
 
     role: Literal["user", "assistant"]
     text: str
-
-
-def order_problem(history: Sequence[Turn]) -> tuple[str, str, object] | None:
-    """Return what is wrong with the turns after a question: field, expected value, actual value; None = nothing.
-
-    Example:
-        >>> order_problem([Turn(role="user", text="Are you sure?")])
-        ('history.0', 'assistant and user alternating', 'user')
-    """
-    for position, turn in enumerate(history):
-        if turn.role != ("assistant", "user")[position % 2]:
-            return f"history.{position}", "assistant and user alternating", turn.role
-        if not turn.text.strip():
-            return f"history.{position}", "a text", turn.text
-    if len(history) % 2:
-        return f"history.{len(history) - 1}", "the user as the last speaker", history[-1].role
-    return None
-
-
-Made = TypeVar("Made")
 
 
 class Prompt(Frozen):
@@ -142,8 +124,13 @@ class Prompt(Frozen):
             reject("asserted", f"the index of one of {count} options", self.asserted)
         if self.distractor is not None and (not 0 <= self.distractor < count or self.distractor == self.sample.answer):
             reject("distractor", f"the index of a wrong option (0 to {count - 1})", self.distractor)
-        if problem := order_problem(self.history):
-            reject(*problem)
+        for position, turn in enumerate(self.history):
+            if turn.role != ("assistant", "user")[position % 2]:
+                reject(f"history.{position}", "assistant and user alternating", turn.role)
+            if not turn.text.strip():
+                reject(f"history.{position}", "a text", turn.text)
+        if len(self.history) % 2:
+            reject(f"history.{len(self.history) - 1}", "the user as the last speaker", self.history[-1].role)
         return self
 
     @property
@@ -305,12 +292,7 @@ def _inert_turn(turn: Turn, special: SpecialTokens, tags: Sequence[str]) -> str:
 
 
 def made_of_images(prompt: Prompt, make: Callable[[ImageLike], Made], made: dict[Any, Made]) -> list[Made]:
-    """Return `make(image)` for each image of a prompt, such as its pixels, cached in `made` across prompts.
-
-    Args:
-        prompt: the prompt.
-        make: called with an image.
-        made: the cache by image key; new results are added.
+    """Return `make(image)` for each image of a prompt, such as its pixels, cached in `made` by image key.
 
     Raises:
         OSError: an image is missing or cannot be decoded; the message names sample and image.
