@@ -12,18 +12,15 @@ import sys
 import time
 from pathlib import Path
 
-from vlmrobust import Sample, jsonl
+from builders import make_samples
+
+from vlmrobust import jsonl
 from vlmrobust.evaluator import Evaluator
 from vlmrobust.metrics import Accuracy, CorrectProbability, TokenEntropy
 from vlmrobust.perturbations import AbstainOption, StopThink, WrongCaption, WrongThink
 from vlmrobust.testing import FakeModel
 
-SAMPLES = [
-    Sample(
-        id=f"q{index}", images=[b"not decoded"], question="Which?", options=["red", "blue", "green"], answer=index % 3
-    )
-    for index in range(60)
-]
+SAMPLES = make_samples(60)
 CONDITIONS = [StopThink(), WrongThink(), WrongCaption() + AbstainOption()]
 METRICS = [Accuracy(), CorrectProbability(), TokenEntropy()]
 KILLS = 10

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from builders import make_samples
 from scipy.stats import binom
 
 from vlmrobust import Evaluator, Prompt, Report, Response, Sample, metrics, paper_conditions
@@ -32,16 +33,7 @@ OPTIONS = ("red", "blue", "green", "white")
 
 
 def samples(count: int) -> list[Sample]:
-    return [
-        Sample(
-            id=f"q{index}",
-            images=[b"not decoded"],
-            question="Which colour is the cube?",
-            options=OPTIONS,
-            answer=index % len(OPTIONS),
-        )
-        for index in range(count)
-    ]
+    return make_samples(count, question="Which colour is the cube?", options=OPTIONS)
 
 
 def run(model, count=40, **options) -> Report:

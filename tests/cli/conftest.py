@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import make_samples
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from vlmrobust import Evaluator, Sample, cli, demo
+from vlmrobust import Evaluator, cli, demo
 from vlmrobust.models import HFModel
 from vlmrobust.perturbations import WrongCaption, WrongThink
 from vlmrobust.testing import FakeModel
@@ -65,17 +66,7 @@ def rows(tmp_path: Path) -> Path:
     return path
 
 
-SAMPLES = [
-    Sample(
-        id=f"q{index}",
-        images=[b"not decoded"],
-        question="Which?",
-        options=["red", "blue", "green"],
-        answer=index % 3,
-        metadata={"kind": "even" if index % 2 == 0 else "odd"},
-    )
-    for index in range(40)
-]
+SAMPLES = make_samples(40, metadata=lambda number: {"kind": "odd" if number % 2 else "even"})
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from builders import make_samples
 from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.inter_rater import fleiss_kappa
 
-from vlmrobust import Prompt, Response, Responses, Sample
+from vlmrobust import Prompt, Response, Responses
 from vlmrobust.judges import Agreement, Judge, Panel, RuleJudge, Verdicts
 
 UNSURE = None
@@ -30,10 +31,7 @@ class FixedJudge(Judge):
 
 
 def make_responses(choices, status="answered", think="It is so."):
-    samples = [
-        Sample(id=f"q{i}", images=["x.png"], question="Which?", options=["red", "blue", "green"], answer=0)
-        for i in range(len(choices))
-    ]
+    samples = make_samples(len(choices), answer=0)
     said = [
         Response(sample_id=sample.id, condition="base", think=think, answer=choice, status=status)
         for sample, choice in zip(samples, choices, strict=True)

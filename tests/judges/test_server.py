@@ -8,9 +8,10 @@ from math import log
 
 import pytest
 import torch
+from builders import make_samples
 from openai_server import ChatServer, ToyModel
 
-from vlmrobust import Prompt, Response, Responses, Sample
+from vlmrobust import Prompt, Response, Responses
 from vlmrobust.judges import OpenAIJudge
 from vlmrobust.models.base import RefusedError
 
@@ -53,10 +54,7 @@ def judge(server):
 
 
 def make_responses(*thoughts):
-    samples = [
-        Sample(id=f"q{i}", images=["x.png"], question="Which?", options=["red", "blue", "green"], answer=2)
-        for i in range(len(thoughts))
-    ]
+    samples = make_samples(len(thoughts), answer=2)
     said = [
         Response(sample_id=sample.id, condition="base", think=thought, answer=0, status="answered")
         for sample, thought in zip(samples, thoughts, strict=True)

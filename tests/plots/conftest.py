@@ -4,23 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from builders import make_samples
 
 from vlmrobust import Prompt, Report, Response, Sample, expand, paper_conditions
 from vlmrobust.testing import FakeModel
-
-
-def make_samples(count: int) -> list[Sample]:
-    return [
-        Sample(
-            id=f"q{index}",
-            images=(b"not decoded",),
-            question="Which?",
-            options=("red", "blue", "green", "grey"),
-            answer=index % 4,
-            metadata={"kind": "even" if index % 2 == 0 else "odd"},
-        )
-        for index in range(count)
-    ]
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +15,12 @@ def run_report() -> Callable[..., Report]:
     """Return a builder of a report on a model with planted behaviour."""
 
     def build(count: int = 40, draws: int = 1, manifest: dict[str, Any] | None = None, **planted: Any) -> Report:
-        prompts = list(expand(make_samples(count), paper_conditions(), draws=draws))
+        samples = make_samples(
+            count,
+            options=("red", "blue", "green", "grey"),
+            metadata=lambda number: {"kind": "odd" if number % 2 else "even"},
+        )
+        prompts = list(expand(samples, paper_conditions(), draws=draws))
         model = FakeModel(opens_images=False, **planted)
         return Report.from_responses(prompts, model.respond(prompts), manifest=manifest)
 

@@ -3,10 +3,11 @@
 import math
 
 import pytest
+from builders import make_samples
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
-from vlmrobust import Evaluator, Report, Sample
+from vlmrobust import Evaluator, Report
 from vlmrobust.metrics import Accuracy
 from vlmrobust.perturbations import WrongCaption, WrongThink
 from vlmrobust.report.formats import block, inline
@@ -16,10 +17,7 @@ HOSTILE = "# <script>alert(1)</script> | [a](http://x) *b* `c` _d_ & ~~e~~ ![f](
 
 
 def make_report(conditions, n=20, draws=2, **planted):
-    samples = [
-        Sample(id=f"q{i}", images=[b"x"], question="Which?", options=["red", "blue", "green"], answer=i % 3)
-        for i in range(n)
-    ]
+    samples = make_samples(n, images=[b"x"])
     return Evaluator(FakeModel(opens_images=False, **planted), conditions, draws=draws, batch_size=n).run(samples)
 
 

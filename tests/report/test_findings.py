@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from builders import make_samples
 
-from vlmrobust import Evaluator, Report, Response, Sample, expand
+from vlmrobust import Evaluator, Report, Response, expand
 from vlmrobust.metrics import (
     AbstainRate,
     Accuracy,
@@ -57,10 +58,7 @@ class Planted:
 
 
 def make_report(model, conditions, draws=1, n=N, question="Which?", **options):
-    samples = [
-        Sample(id=f"q{i}", images=[b"x"], question=question, options=["red", "blue", "green"], answer=i % 3, **options)
-        for i in range(n)
-    ]
+    samples = make_samples(n, images=[b"x"], question=question, **options)
     return Evaluator(model, conditions, METRICS, draws=draws, batch_size=n).run(samples)
 
 
@@ -254,7 +252,7 @@ def test_all_tests_of_a_report_are_corrected_jointly():
 def test_false_findings_occur_in_at_most_5_percent_of_chance_reports(draws):
     """150 runs of one sampler under base and five conditions: false findings in at most 5 %, plus sampling error."""
     names = [f"x{place}" for place in range(5)]
-    samples = [Sample(id=f"q{i}", images=[b"x"], question="Which?", options=("a", "b"), answer=0) for i in range(24)]
+    samples = make_samples(24, images=[b"x"], options=("a", "b"), answer=0)
     conditions = [Spacing(name=name) for name in names]
     prompts = list(expand(samples, conditions, draws=draws))
     false = 0

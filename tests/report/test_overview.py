@@ -2,15 +2,11 @@ import html.parser
 
 import pytest
 import torch
+from builders import report_of
 
-from vlmrobust import Metric, Report
+from vlmrobust import Metric
 from vlmrobust.metrics import Accuracy, LetterEntropy, default_metrics
 from vlmrobust.report.formats import Table, html_table, markdown_table, terminal_table
-
-
-def report_of(pairs, metrics=None):
-    prompts, responses = zip(*pairs, strict=True)
-    return Report.from_responses(prompts, responses, metrics)
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
+from builders import make_samples
 
 from vlmrobust import Perturbation, Report, Response, Sample, expand
 from vlmrobust.metrics import Accuracy, Consistency, LetterEntropy
@@ -21,16 +22,11 @@ def make_report(
 ) -> tuple[Report, list[Sample]]:
     from PIL import Image
 
-    samples = [
-        Sample(
-            id=f"q{index}",
-            images=[Image.new("RGB", (64, 48), (index % 255, 90, 90))],
-            question=f"Which is number {index}?",
-            options=("red", "blue", "green"),
-            answer=index % 3,
-        )
-        for index in range(count)
-    ]
+    samples = make_samples(
+        count,
+        images=lambda number: [Image.new("RGB", (64, 48), (number % 255, 90, 90))],
+        question="Which is number {}?".format,
+    )
     prompts = list(expand(samples, conditions))
     responses = FakeModel(**planted).respond(prompts)
     return Report.from_responses(prompts, responses, METRICS, manifest={"seed": 0}), samples

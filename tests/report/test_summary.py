@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from builders import report_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
@@ -51,11 +52,6 @@ class AnswerFlip(PairedMetric):
 
     def per_pair(self, base, responses):
         return base.choice != responses.choice
-
-
-def report_of(pairs, metrics, **settings):
-    prompts, responses = zip(*pairs, strict=True)
-    return Report.from_responses(prompts, responses, metrics, **settings)
 
 
 def row_of(report, condition, metric):

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import zoo
+from builders import make_samples
 from PIL import Image
 from zoo import templates
 
@@ -198,10 +199,7 @@ def test_the_command(tmp_path: Path) -> None:
     table = pd.read_parquet(out)
     conditions = [info["condition"] for info in table["extra_info"]]
     expected = vr.rl.Augment(vr.rl.rows.AUGMENTATION, 3)(
-        [
-            Sample(id=f"q{n}", images=PICTURES[:1], question="Which?", options=["red", "blue"], answer=0)
-            for n in range(15)
-        ]
+        make_samples(15, images=PICTURES[:1], options=("red", "blue"), answer=0)
     )
     assert conditions == [row["condition"] for row in expected]
     assert len(set(conditions)) > 1

@@ -3,18 +3,16 @@
 from typing import Annotated
 
 import pytest
+from builders import make_samples
 from pydantic import Field
 
-from vlmrobust import Evaluator, Response, Sample
+from vlmrobust import Evaluator, Response
 from vlmrobust.models.base import RefusedError
 from vlmrobust.perturbations import StopThink, WrongThink
 from vlmrobust.testing import FakeModel
 from vlmrobust.workers.progress import FailureStreak
 
-SAMPLES = [
-    Sample(id=f"sample-{number}", images=[b"x"], question="Which?", options=["red", "blue"], answer=0)
-    for number in range(60)
-]
+SAMPLES = make_samples(60, id="sample-{}".format, options=("red", "blue"), answer=0)
 
 
 class Faulty(FakeModel):
