@@ -34,6 +34,21 @@ def test_configs_tell_compositions_of_equal_names_apart():
     assert first_difference(left, right)[0] == "perturbations[0].class"
 
 
+@pytest.mark.parametrize(
+    ("begun", "now", "is_same"),
+    [
+        ("vlmrobust.perturbations.texts.quotable", "vlmrobust.perturbations.wordings.quotable", True),
+        ("vlmrobust.perturbations.distractor.draw_distractor", "vlmrobust.perturbations.texts.draw_distractor", True),
+        ("vlmrobust.perturbations.texts.quotable", "vlmrobust.perturbations.wordings.worded", False),
+        ("vlmrobust.perturbations.texts.nothing", "vlmrobust.perturbations.wordings.nothing", False),
+        ("mine.perturbations.texts.quotable", "mine.perturbations.wordings.quotable", False),
+        (None, "vlmrobust.perturbations.wordings.quotable", False),
+    ],
+)
+def test_functions_of_the_package_are_compared_by_their_present_paths(begun, now, is_same):
+    assert (first_difference({"source": begun}, {"source": now}) is None) == is_same
+
+
 def test_a_field_that_json_cannot_hold_is_refused_by_name():
     class Odd(Perturbation):
         thing: object = None

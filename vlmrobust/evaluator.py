@@ -13,7 +13,7 @@ from .metrics.catalogue import default_metrics, metrics_named
 from .models.base import Model, rendered_by
 from .perturbations import Perturbation
 from .perturbations.expansion import check_conditions
-from .perturbations.texts import Distractor
+from .perturbations.wordings import Distractor
 from .report import Report
 from .report.metric_columns import score
 from .types import Responses, Sample, Style, check_samples

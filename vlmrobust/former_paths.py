@@ -63,7 +63,7 @@ FORMER: Mapping[str, str] = {
     "types.pixels": "types.image",
     "prompting.letters": "prompting.words",
     "prompting.opened": "prompting.chat",
-    "perturbations.distractor": "perturbations.texts",
+    "perturbations.distractor": "perturbations.wordings",
     "perturbations.cot": "perturbations.think",
     "perturbations.severity": "perturbations.image",
     "perturbations.pixels": "perturbations.image",
@@ -197,6 +197,7 @@ FORMER: Mapping[str, str] = {
     "report.headline": "report.overview report.html",
     "report.assertions": "report.findings",
     "plots.curve": "plots.panels",
+    "perturbations.texts": "perturbations.wordings",
 }
 """The current modules of each former module's names, separated by spaces, relative to the package."""
 

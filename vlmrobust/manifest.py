@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import blake2b
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, Field
 
+from .former_paths import FORMER
 from .jsonl import json_safe
 from .models.base import Model, identity_of
 from .perturbations import Perturbation
@@ -225,7 +227,8 @@ def _field_config(model: BaseModel, field: str, owner: str) -> Any:
 def first_difference(old: Any, new: Any, field: str = "") -> tuple[str, str, str] | None:
     """Return the first difference of two JSON values: the field's path and both values as text; None = equal.
 
-    Classes of this package are compared without their modules, which differ between versions.
+    Modules of this package differ between versions: its classes are compared without them, its functions by the paths
+    that they have today.
 
     Example:
         >>> first_difference({"model": {"dtype": "float32"}}, {"model": {"dtype": "bfloat16"}})
@@ -247,6 +250,8 @@ def first_difference(old: Any, new: Any, field: str = "") -> tuple[str, str, str
         return None
     if old == new or (field.rpartition(".")[2] == "class" and _public_class(old) == _public_class(new)):
         return None
+    if _path_today(old) == _path_today(new):
+        return None
     return field, f"{old!r:.300}", f"{new!r:.300}"
 
 
@@ -259,6 +264,21 @@ def _public_class(path: Any) -> str:
     """
     parts = str(path).split(".")
     return ".".join((*parts[:2], parts[-1]) if parts[0] == "vlmrobust" else parts)
+
+
+def _path_today(path: Any) -> Any:
+    """Return the present path of what a former module of this package held; other values are unchanged.
+
+    Example:
+        >>> _path_today("vlmrobust.perturbations.distractor.draw_distractor")
+        'vlmrobust.perturbations.wordings.draw_distractor'
+    """
+    module, _, name = path.rpartition(".") if isinstance(path, str) else ("", "", "")
+    package, _, former = module.partition(".")
+    for target in FORMER.get(former, "").split() if package == "vlmrobust" else ():
+        if callable(found := getattr(import_module(f"{package}.{target}"), name, None)):
+            return f"{found.__module__}.{name}"
+    return path
 
 
 def _digest_or_none(image: ImageLike) -> str | None:

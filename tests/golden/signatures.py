@@ -108,8 +108,8 @@ def import_paths() -> list[str]:
             if inspect.isclass(value) and is_own and issubclass(value, BaseModel | BaseException):
                 found.add(f"{module.name}:{name}")
     # What runs on disk name by its function: the library's own wordings.
-    texts = importlib.import_module("vlmrobust.perturbations.texts")
-    found |= {f"{texts.__name__}:{name}" for name in texts.__all__ if inspect.isfunction(getattr(texts, name))}
+    wordings = importlib.import_module("vlmrobust.perturbations.wordings")
+    found |= {f"{wordings.__name__}:{name}" for name in wordings.__all__ if inspect.isfunction(getattr(wordings, name))}
     return sorted(found)
 
 

@@ -14,8 +14,8 @@ from vlmrobust.judges import RuleJudge
 from vlmrobust.judges.evidence import RELIABILITY, concluded_option
 from vlmrobust.perturbations import OptionLetters
 from vlmrobust.perturbations.caption import hedged
-from vlmrobust.perturbations.texts import CAPTIONS
-from vlmrobust.perturbations.texts import THOUGHTS as INJECTED
+from vlmrobust.perturbations.wordings import CAPTIONS
+from vlmrobust.perturbations.wordings import THOUGHTS as INJECTED
 
 COLOURS = ("red", "blue", "green", "yellow")
 WORDS = st.text("abcdefghij ABCDEäß中红.,()'-0123456789*", min_size=1, max_size=24)

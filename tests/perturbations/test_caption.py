@@ -18,7 +18,7 @@ from vlmrobust.perturbations import (
     WrongThink,
     draw_distractor,
 )
-from vlmrobust.perturbations.texts import IRRELEVANT_CAPTIONS
+from vlmrobust.perturbations.wordings import IRRELEVANT_CAPTIONS
 from vlmrobust.types import Response, Responses
 
 Make = Callable[..., Sample]

@@ -23,7 +23,7 @@ from vlmrobust.perturbations import (
     WrongThink,
 )
 from vlmrobust.perturbations.statements import statement, statements
-from vlmrobust.perturbations.texts import CAPTIONS, MISTAKES, THOUGHTS
+from vlmrobust.perturbations.wordings import CAPTIONS, MISTAKES, THOUGHTS
 
 Make = Callable[..., Sample]
 Row = tuple[str, tuple[str, ...], tuple[str, ...] | None]

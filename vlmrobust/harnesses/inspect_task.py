@@ -23,7 +23,7 @@ from ..metrics import Accuracy, Consistency, ConsistencyCoverage, FollowRate, Me
 from ..metrics.catalogue import metrics_named
 from ..models.server.messages import data_url
 from ..perturbations import Base, NotApplicable, Perturbation
-from ..perturbations.texts import draw_distractor
+from ..perturbations.wordings import draw_distractor
 from ..prompting import KNOWN_TOKENS, LETTERS
 from ..report.metric_columns import score as measured
 from ..types import ImageLike, Prompt, Responses, Style

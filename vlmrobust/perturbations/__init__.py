@@ -6,7 +6,6 @@ from .expansion import Base, expand, paper_conditions
 from .image import BlankImage, BlurredImage, LowContrastImage, NoisyImage, RemovedImage, SwappedImage
 from .options import AbstainOption, AnswerFirst, OptionLetters, RotatedOptions, ShuffledOptions, rotations
 from .question import AreYouSure, Casing, NeutralSecondTurn, Spacing, SuggestedAnswer, SuggestedSecondTurn, Typos
-from .texts import TextSource, draw_distractor
 from .think import (
     AddedMistake,
     CorrectThink,
@@ -18,6 +17,7 @@ from .think import (
     WrongThink,
     early_answering,
 )
+from .wordings import TextSource, draw_distractor
 
 __all__ = [
     "AbstainOption",

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..types import Prompt
 from .base import NotApplicable, Perturbation
-from .texts import CAPTIONS, IRRELEVANT_CAPTIONS, WORDED, Worded, assertion, irrelevant, neutral
+from .wordings import CAPTIONS, IRRELEVANT_CAPTIONS, WORDED, Worded, assertion, irrelevant, neutral
 
 __all__ = ["CorrectCaption", "IrrelevantCaption", "NeutralCaption", "WrongCaption"]
 

@@ -11,8 +11,8 @@ from .expansion import Base
 from .image import BlankImage, BlurredImage, LowContrastImage, NoisyImage, RemovedImage, SwappedImage
 from .options import AbstainOption, AnswerFirst, OptionLetters, RotatedOptions, ShuffledOptions
 from .question import AreYouSure, Casing, NeutralSecondTurn, Spacing, SuggestedAnswer, SuggestedSecondTurn, Typos
-from .texts import CAPTION_HEDGE, THINK_HEDGE
 from .think import AddedMistake, CorrectThink, EarlyAnswer, FillerThought, NeutralThink, StopThink, WrongThink
+from .wordings import CAPTION_HEDGE, THINK_HEDGE
 
 __all__ = ["CONDITIONS", "FROM_SAMPLES", "conditions_named", "parts_of"]
 

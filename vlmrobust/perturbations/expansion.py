@@ -8,8 +8,8 @@ import numpy as np
 from ..types import Prompt, Response, Sample, Style, check_samples
 from .base import Compose, NotApplicable, Perturbation
 from .caption import CorrectCaption, WrongCaption
-from .texts import CAPTION_HEDGE, THINK_HEDGE, Distractor, draw_distractor, runner_up
 from .think import CorrectThink, StopThink, WrongThink
+from .wordings import CAPTION_HEDGE, THINK_HEDGE, Distractor, draw_distractor, runner_up
 
 __all__ = ["Base", "BaseResponses", "Prompts", "check_conditions", "expand", "in_place_of_one", "paper_conditions"]
 

@@ -20,7 +20,7 @@ from ..types import Prompt, Response, Style, Turn
 from .base import NotApplicable, Perturbation
 from .caption import before_question, distractor_of
 from .image import Graded
-from .texts import quotable
+from .wordings import quotable
 
 __all__ = [
     "AreYouSure",

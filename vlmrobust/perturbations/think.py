@@ -18,7 +18,7 @@ from pydantic import Field, PlainSerializer
 from ..types import Prompt
 from .base import NotApplicable, Perturbation
 from .caption import distractor_of, hedged
-from .texts import MISTAKES, THOUGHTS, WORDED, Worded, assertion, callable_name, named_callable, neutral
+from .wordings import MISTAKES, THOUGHTS, WORDED, Worded, assertion, callable_name, named_callable, neutral
 
 __all__ = [
     "AddedMistake",

@@ -11,7 +11,7 @@ import numpy as np
 from ..functional.closed_form import holm
 from ..judges import measured
 from ..judges.base import title_of
-from ..perturbations.texts import quotable
+from ..perturbations.wordings import quotable
 from ..text import unit_labels
 from ..types import Responses
 from . import finding_texts

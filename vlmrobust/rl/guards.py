@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..judges import Judge, RuleJudge
 from ..metrics import FormatRate, Metric
-from ..perturbations.texts import callable_name
+from ..perturbations.wordings import callable_name
 from ..prompting.words import plain_form
 from ..text import snake_case
 from ..types import Responses

@@ -14,7 +14,7 @@ from ..metrics.catalogue import metrics_named
 from ..naming import did_you_mean
 from ..perturbations import paper_conditions
 from ..perturbations.catalogue import parts_of
-from ..perturbations.texts import Distractor
+from ..perturbations.wordings import Distractor
 from ..types import Style
 from ..types.frozen import Frozen
 from .entries import BenchmarkEntry, JudgeEntry, ModelEntry, Size, Stage

@@ -15,7 +15,7 @@ from ..manifest import Manifest
 from ..models.base import Model, special_tokens_of
 from ..perturbations import NotApplicable, Perturbation
 from ..perturbations.expansion import BaseResponses, Prompts
-from ..perturbations.texts import Distractor
+from ..perturbations.wordings import Distractor
 from ..store import RunDirectory
 from ..types import Prompt, Response, Sample, Style
 from ..types.sample import Acting, acting_in, listed

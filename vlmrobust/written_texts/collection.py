@@ -10,7 +10,7 @@ from typing import Any, NoReturn, Self
 from ..jsonl import read_lines, write_lines_atomically
 from ..judges import Judge, RuleJudge
 from ..models.base import Model, identity_of
-from ..perturbations.texts import draw_distractor
+from ..perturbations.wordings import draw_distractor
 from ..types import Sample, check_samples
 from .drafts import WORDINGS, Draft, Kind, WrittenText, records_of, write_drafts
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 from ..judges import Judge, LMJudge
 from ..models.base import Model
 from ..perturbations.statements import statements
-from ..perturbations.texts import CAPTIONS, THOUGHTS, Wording, quotable, worded
+from ..perturbations.wordings import CAPTIONS, THOUGHTS, Wording, quotable, worded
 from ..prompting import SpecialTokens
 from ..seeding import generator
 from ..types import Prompt, Response, Responses, Sample, Style

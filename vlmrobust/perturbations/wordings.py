@@ -43,6 +43,7 @@ __all__ = [
     "worded",
 ]
 
+
 THINK_HEDGE = "but I think"
 """Ends the wrong thought of `wrong_think_but`: the model is invited to correct itself."""
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from vlmrobust import Prompt, Response, Sample
 from vlmrobust.perturbations import CorrectCaption, WrongCaption, WrongThink, draw_distractor
-from vlmrobust.perturbations.texts import callable_name, runner_up
+from vlmrobust.perturbations.wordings import callable_name, runner_up
 
 Make = Callable[..., Sample]
 
@@ -94,8 +94,8 @@ def test_source_without_text_is_reported(prompt: Prompt) -> None:
 
 
 def test_sources_are_identified_by_name() -> None:
-    assert callable_name(claim).endswith("test_texts.claim")
-    assert callable_name(Claimer()).endswith("test_texts.Claimer")
+    assert callable_name(claim).endswith("test_wordings.claim")
+    assert callable_name(Claimer()).endswith("test_wordings.Claimer")
     assert WrongThink(source=claim).model_dump()["source"] == callable_name(claim)
 
 
