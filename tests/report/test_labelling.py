@@ -134,10 +134,10 @@ def import_message(driver: Any, folder: Path, content: object) -> str:
     """Import a file, and return the page's message."""
     path = folder / "given.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
-    driver.execute_script("document.getElementById('label-message').textContent = ''")
+    driver.execute_script("document.getElementById('label-said').textContent = ''")
     by_id(driver, "label-import").send_keys(str(path))
-    wait(driver, lambda: text_of(driver, "label-message"))
-    return text_of(driver, "label-message")
+    wait(driver, lambda: text_of(driver, "label-said"))
+    return text_of(driver, "label-said")
 
 
 def drawn_thoughts(report: Report, condition: str) -> list[Any]:

@@ -1,12 +1,17 @@
-import html.parser
+"""Test the overview of a report, and its headline: which sentences it has, and that numbers equal the summary's."""
+
+import re
 
 import pytest
 import torch
 from builders import report_of
 
-from vlmrobust import Metric
-from vlmrobust.metrics import Accuracy, LetterEntropy, default_metrics
-from vlmrobust.report.formats import Table, html_table, markdown_table, terminal_table
+import vlmrobust as vr
+from vlmrobust import Metric, Report
+from vlmrobust.metrics import Accuracy, FlipRate, LetterEntropy, default_metrics
+from vlmrobust.report.findings import KINDS
+from vlmrobust.report.formats import terminal_table
+from vlmrobust.report.html import LIMITS, grouped_limits
 
 
 @pytest.fixture(autouse=True)
@@ -110,36 +115,6 @@ def test_labels_include_the_carrier(make_pair):
     assert labels == ["base", "x [user_text]", "x [assistant_prefill]"]
 
 
-HOSTILE = '<script>alert("x")</script> | [bold]&amp;'
-TABLE = Table(header=("condition", HOSTILE), rows=((HOSTILE, "two\nlines"),), notes=(HOSTILE,))
-
-
-def test_html_is_escaped():
-    found = []
-
-    class Reader(html.parser.HTMLParser):
-        def handle_starttag(self, tag, attrs):
-            found.append(tag)
-
-        def handle_data(self, data):
-            found.append(data)
-
-    Reader().feed(html_table(TABLE))
-    assert set(found) - {HOSTILE, "condition", "two\nlines"} == {"table", "thead", "tr", "th", "tbody", "td", "p"}
-    assert found.count(HOSTILE) == 3
-
-
-def test_markdown_keeps_one_row_per_line():
-    lines = markdown_table(TABLE).splitlines()
-    assert lines[1] == "| --- | ---: |"
-    assert lines[2].endswith("| two lines |")
-    assert all(line.replace("\\|", "").count("|") == 3 for line in lines[:3])
-
-
-def test_terminal_text_is_not_parsed_as_markup():
-    assert "[bold]" in terminal_table(TABLE, width=200)
-
-
 def test_notebooks_and_terminals_show_the_same_numbers(small_report):
     cells = [cell for row in small_report._overview().rows for cell in row]
     assert all(cell in small_report._repr_html_() for cell in cells)
@@ -150,3 +125,71 @@ def test_a_floor_without_an_interval_says_so(make_pair):
     pairs = [make_pair(f"s{index}", draw=draw, group="one") for index in range(3) for draw in (0, 1)]
     note = "noise floor, base against base over 2 draws: flip rate 0.00 [no interval]"
     assert note in report_of(pairs, ["accuracy", "flip_rate"])._overview().notes
+
+
+# --- headline ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def make_report(make_pair):
+    """Return a builder of a report on 60 samples, right under base, with the given number right per condition."""
+
+    def build(**right):
+        pairs = [make_pair(f"q{index}") for index in range(60)]
+        for condition, count in right.items():
+            pairs += [make_pair(f"q{index}", condition, 1 if index < count else 0) for index in range(60)]
+        prompts, responses = zip(*pairs, strict=True)
+        return Report.from_responses(prompts, responses, [Accuracy(), FlipRate()])
+
+    return build
+
+
+def test_falls_share_a_sentence_that_names_the_largest(make_report):
+    report = make_report(mild=40, bad=6, same=60)
+    first, second = report.headline()
+    row = report.summary.query("condition == 'bad' and metric == 'accuracy'").iloc[0]
+    assert first.startswith("Accuracy falls under 2 of 3 conditions, most under bad: from 1.00 to 0.10, by 0.90 [")
+    assert [float(end) for end in re.findall(r"\d\.\d\d(?=[,\]])", first)][-2:] == [
+        round(-row["high"], 2),
+        round(-row["low"], 2),
+    ]
+    same = report.summary.query("condition == 'same' and metric == 'accuracy'").iloc[0]
+    assert second == (
+        f"Accuracy can't be told from base under same; a fall of up to {-same['low']:.2f} is not excluded."
+    )
+
+
+def test_base_alone_gives_its_accuracy(make_report):
+    assert make_report().headline() == (
+        "Accuracy under base is 1.00 [0.94, 1.00] (n = 60); no condition is compared with it.",
+    )
+
+
+def test_there_are_at_most_five_sentences(make_report):
+    many = {f"c{index}": index for index in range(0, 61, 3)}
+    assert len(make_report(**many).headline()) <= 5
+    assert "21 conditions" in make_report(**dict.fromkeys(many, 60)).headline()[0]
+
+
+def test_an_empty_report_has_no_headline():
+    assert Report.from_responses([], []).headline() == ()
+
+
+def test_patterns_name_the_condition():
+    model = vr.testing.FakeModel(accuracy=1.0, follow_think=1.0)
+    report = vr.Evaluator(model, [vr.perturbations.WrongThink()]).run(vr.demo.samples(60))
+    assert report.headline()[1].startswith("Brittle under wrong_think: ")
+
+
+def test_every_kind_of_limit_has_a_group():
+    kinds = list(KINDS)
+    limits = kinds[kinds.index("form") :]
+    assert sorted(kind for of_group in LIMITS.values() for kind in of_group) == sorted(limits)
+
+
+def test_grouping_keeps_all_limits(make_report):
+    report = make_report(bad=6)
+    groups = grouped_limits(report.findings())
+    sentences = [text for texts in groups.values() for text in texts]
+    assert sorted(sentences) == sorted(finding.text for finding in report.findings() if finding.is_limit)
+    assert "Chance" in groups

@@ -311,7 +311,7 @@ function importText(text) {
 async function importLabels() {
   const [file] = byId("label-import").files;
   if (!file) return;
-  byId("label-message").textContent = importText(await file.text());
+  byId("label-said").textContent = importText(await file.text());
   byId("label-import").value = "";  // so that the same file can be chosen again
 }
 
@@ -320,7 +320,7 @@ function exportLabels() {
   make("a", { href: address, download: "labels.json" }).click();
   setTimeout(() => URL.revokeObjectURL(address), 60000);
   labelling.isSaved = true;
-  byId("label-message").textContent = `Labels exported: ${labelling.labels.size}.`;
+  byId("label-said").textContent = `Labels exported: ${labelling.labels.size}.`;
 }
 
 // Pages opened from files share one local storage.
