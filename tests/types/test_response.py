@@ -9,7 +9,6 @@ from pydantic import ValidationError
 
 from vlmrobust import Prompt, Response, Sample, Style
 from vlmrobust.perturbations import AbstainOption, StopThink, WrongThink
-from vlmrobust.types.response import contract_problem
 
 Make = Callable[..., Sample]
 
@@ -156,5 +155,5 @@ def test_contradictions_are_rejected_by_sample_and_condition(changes: dict[str, 
     with pytest.raises(ValidationError, match=f"sample 'q', condition 'base', {message}"):
         Response(**whole | changes)
     assert Response(**whole, option_logprobs=(-math.inf, 0.0)).answer == 0
-    unknown = Response.model_construct(**whole | {"status": "fine"})
-    assert "field 'status': expected one of answered, " in (contract_problem(unknown) or "")
+    with pytest.raises(ValidationError, match=r"status\n.*Input should be 'answered', "):
+        Response(**whole | {"status": "fine"})

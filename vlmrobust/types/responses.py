@@ -219,9 +219,8 @@ class Responses:
     @classmethod
     def _of_chunk(cls, prompts: Sequence[Prompt], responses: Sequence[Response], start: int) -> Self:
         for position, (prompt, response) in enumerate(zip(prompts, responses, strict=True), start=start):
-            expected = (prompt.sample.id, prompt.condition, prompt.draw)
-            if response.key != expected:
-                raise ValueError(f"expected the response to {expected} at position {position}, got {response.key}")
+            if response.key != prompt.key:
+                raise ValueError(f"expected the response to {prompt.key} at position {position}, got {response.key}")
             if response.option_logprobs is not None and len(response.option_logprobs) != len(prompt.sample.options):
                 raise ValueError(
                     f"sample {prompt.sample.id!r}, condition {prompt.condition!r}, field 'option_logprobs': expected "

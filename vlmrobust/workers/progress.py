@@ -60,10 +60,6 @@ class ResponseCounts(NamedTuple):
             sum(response.status == "error" for response in responses),
         )
 
-    def plus(self, other: "ResponseCounts") -> "ResponseCounts":
-        """Return the sums of both."""
-        return ResponseCounts(*(count + more for count, more in zip(self, other, strict=True)))
-
 
 class Progress:
     """Counts responses and shows their number, rate and errors.
@@ -129,7 +125,7 @@ class Progress:
 
     def add(self, more: ResponseCounts) -> None:
         """Add counts and update the display."""
-        self.counts = self.counts.plus(more)
+        self.counts = ResponseCounts(*(count + new for count, new in zip(self.counts, more, strict=True)))
         if self._bar is None:
             return
         if not self._bar.disable:
