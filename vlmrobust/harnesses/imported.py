@@ -38,6 +38,16 @@ __all__ = [
 # Marks of option letters: "(A)", "A." and so on.
 _MARKS = tuple(re.compile(rf"(?<!\w){mark}[ \t]*", re.MULTILINE) for mark in (r"\(([A-Z])\)", r"([A-Z])[.):]"))
 _HEAD = 65_536  # number of bytes read to recognise a log
+# The end of a log's name, its reader, and how the log begins.
+_READERS = (
+    (".eval", "read_inspect", ""),
+    (".json", "read_inspect", r'(?s)(?!\[)(?=.*"eval").*"status"'),
+    (".jsonl", "read_lmms_eval", r'(?s).*"doc_id"'),
+    (".xlsx", "read_vlmevalkit", ""),
+    (".tsv", "read_vlmevalkit", ".*prediction"),
+    (".csv", "read_vlmevalkit", ".*prediction"),
+    (".json", "read_vlmevalkit", r'(?s)\[.*"prediction"'),
+)
 _LABEL = re.compile(r"\s*\b(?:answer )?(?:options|choices)\s*:?\s*\Z", re.IGNORECASE)
 
 
@@ -313,34 +323,19 @@ def check_reader(log: Path, reader: str) -> None:
     Raises:
         ValueError: the log is of another harness; the message names its reader.
     """
-    found = _reader_of(log)
-    if found is not None and found != reader:
-        raise ValueError(f"{log.name}: expected a log for {reader}, got one of another harness: use {found}")
-
-
-def _reader_of(log: Path) -> str | None:
-    """Return the name of the reader of a log; None = unknown."""
-    if log.suffix in (".eval", ".xlsx"):
-        return "read_inspect" if log.suffix == ".eval" else "read_vlmevalkit"
-    if not log.is_file():
-        return None
-    with log.open("rb") as file:
-        head = file.read(_HEAD).decode("utf-8", "replace").lstrip("\ufeff \n")
-    if log.suffix == ".jsonl" and '"doc_id"' in head:
-        return "read_lmms_eval"
-    if log.suffix in (".tsv", ".csv") and "prediction" in head.partition("\n")[0]:
-        return "read_vlmevalkit"
-    if log.suffix == ".json" and head.startswith("["):
-        return "read_vlmevalkit" if '"prediction"' in head else None
-    return "read_inspect" if log.suffix == ".json" and '"eval"' in head and '"status"' in head else None
+    head = ""
+    if log.is_file():
+        with log.open("rb") as file:
+            head = file.read(_HEAD).decode("utf-8", "replace").lstrip("\ufeff \n")
+    found = [name for suffix, name, beginning in _READERS if log.suffix == suffix and re.match(beginning, head)]
+    if found not in ([], [reader]):
+        raise ValueError(f"{log.name}: expected a log for {reader}, got one of another harness: use {found[0]}")
 
 
 def with_opener(prompt: Prompt, opener: str) -> Prompt:
     """Return a prompt for parsing a logged text that continues what the chat template has written.
 
-    Args:
-        prompt: the prompt; if it has a prefill, the opener is part of that.
-        opener: the text written by the template; empty = none.
+    If the prompt has a prefill, the opener is part of that.
     """
     return prompt.replace(prefill=opener) if opener and not prompt.prefill else prompt
 

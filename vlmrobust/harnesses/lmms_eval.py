@@ -269,7 +269,7 @@ class LmmsModel:
         settings = dict(self.generation)  # adapters remove entries from it
         if self.lmms.is_simple:
             return text, settings, _images, number, _TASK, _SPLIT
-        return text, _unchanged, settings, number, _TASK, _SPLIT
+        return text, lambda messages: messages, settings, number, _TASK, _SPLIT
 
 
 def _messages(prompt: Prompt) -> list[dict[str, Any]]:
@@ -282,10 +282,6 @@ def _messages(prompt: Prompt) -> list[dict[str, Any]]:
 
 def _part(part: dict[str, Any]) -> dict[str, Any]:
     return {"type": "image", "url": part["image_url"]["url"]} if part["type"] == "image_url" else part
-
-
-def _unchanged(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return messages
 
 
 def _images(messages: list[dict[str, Any]]) -> list[Any]:

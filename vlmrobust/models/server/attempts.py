@@ -199,7 +199,8 @@ class Retrier:
             else:
                 self._record(connected=True)
                 return sent
-            self._wait(retry_after if retry_after is not None else _pause(number))
+            pause = min(_FIRST_PAUSE * 2.0 ** min(number, 16), _LONGEST_PAUSE) * random.uniform(1.0, 1.0 + _JITTER)
+            self._wait(retry_after if retry_after is not None else pause)
             number += 1
 
     def _record(self, *, connected: bool) -> None:
@@ -257,8 +258,3 @@ def _seconds(headers: Mapping[str, str]) -> float | None:
             continue
     date = email.utils.parsedate_tz(headers.get("retry-after", ""))
     return None if date is None else email.utils.mktime_tz(date) - time.time()
-
-
-def _pause(number: int) -> float:
-    pause = min(_FIRST_PAUSE * 2.0 ** min(number, 16), _LONGEST_PAUSE)
-    return pause * random.uniform(1.0, 1.0 + _JITTER)

@@ -191,7 +191,7 @@ class Chat:
         from openai import APIStatusError
 
         try:
-            return find(self.ask(messages, "last_message", self._greedy(1) | dict(fields), UNSUPPORTED))
+            return find(self.ask_greedily(messages, "last_message", 1, fields, UNSUPPORTED))
         except APIStatusError as error:
             if error.status_code not in UNSUPPORTED:
                 raise
@@ -223,17 +223,12 @@ class Chat:
         mode: PrefillMode,
         max_tokens: int,
         fields: Mapping[str, Any] | None = None,
+        unsupported: Collection[int] = (),
     ) -> Reply:
-        """Request greedy decoding."""
-        return self.ask(messages, mode, self._greedy(max_tokens) | dict(fields or {}))
-
-    def probe(self, messages: Sequence[Mapping[str, Any]], mode: PrefillMode, max_tokens: int) -> Reply:
-        """Request greedy decoding in a mode that the server may not support."""
-        return self.ask(messages, mode, self._greedy(max_tokens), UNSUPPORTED)
-
-    def _greedy(self, max_tokens: int) -> dict[str, Any]:
+        """Request greedy decoding; see `ask`."""
         settings = self.settings() | {self.limit: max_tokens}
-        return settings | ({"temperature": 0} if "temperature" in settings else {})
+        greedy = {"temperature": 0} if "temperature" in settings else {}
+        return self.ask(messages, mode, settings | greedy | dict(fields or {}), unsupported)
 
     def settings(self) -> dict[str, Any]:
         """Return the sampling parameters without the seed."""

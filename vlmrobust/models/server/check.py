@@ -152,13 +152,7 @@ _TEMPERATURES = (0.5, 2.0)
 
 
 def check_server(chat: Chat, continuation: Continuation, letters: LetterReadout, style: Style) -> ServerCheck:
-    """Return the capabilities of a server.
-
-    Args:
-        chat: sends the requests.
-        continuation: the server's prefill modes.
-        letters: the letter readout.
-        style: style whose tags to look for.
+    """Return the capabilities of a server; the tags to look for are those of the style.
 
     Raises:
         openai.OpenAIError: a request failed.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
-from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
@@ -45,7 +45,14 @@ def make_client(user: str, *, base_url: str | None, api_key: str | SecretStr | N
     key = api_key.get_secret_value() if isinstance(api_key, SecretStr) else api_key
     if key is None and base_url is not None and not os.environ.get("OPENAI_API_KEY"):
         key = ANY_KEY
-    address = _split_address(base_url or os.environ.get("OPENAI_BASE_URL") or "")
+    try:
+        address = urlsplit(base_url or os.environ.get("OPENAI_BASE_URL") or "")
+        _ = address.port
+    except ValueError:
+        raise ValueError(
+            "field 'base_url': expected an address such as http://localhost:8000/v1, got one with an invalid host or "
+            "port (not quoted here, since it may contain a key)"
+        ) from None
     query = dict(parse_qsl(address.query, keep_blank_values=True))
     http_client, timeouts = bounded_client(timeout)
     return OpenAI(
@@ -56,19 +63,6 @@ def make_client(user: str, *, base_url: str | None, api_key: str | SecretStr | N
         default_query=query or None,
         http_client=http_client,
     )
-
-
-def _split_address(address: str) -> SplitResult:
-    """Return the parts of an address; errors do not quote it, since it may contain a key."""
-    try:
-        parts = urlsplit(address)
-        _ = parts.port
-    except ValueError:
-        raise ValueError(
-            "field 'base_url': expected an address such as http://localhost:8000/v1, got one with an invalid host or "
-            "port (not quoted here, since it may contain a key)"
-        ) from None
-    return parts
 
 
 def secrets_of(client: "OpenAI", settings: Any) -> Secrets:

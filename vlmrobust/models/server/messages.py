@@ -272,12 +272,8 @@ def rejection_reason(
 ) -> str | None:
     """Return why a prefilled thought would not be continued; None = it is. Sends two requests.
 
-    Args:
-        ask: sends messages.
-        mode: how the thought is prefilled.
-        prefill: the thought in its tags, open or closed, with more words than tokens are generated.
-        think_tags: opening and closing tag.
-        baseline: the prompt's tokens without a prefill, as the server counts them.
+    `prefill` is the thought in its tags, open or closed, with more words than tokens are generated; `baseline` is the
+    number of the prompt's tokens without it, as the server counts them.
     """
 
     def turn(prefill: str) -> tuple[str, int | None]:

@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from math import inf
 from typing import Any, Literal, get_args
 
@@ -14,6 +15,7 @@ from ...secrecy import without_secrets
 from ...types import Prompt, Response, Style
 from ..base import RefusedError, results_of
 from ..response_building import forced_text, shown_letters
+from .attempts import UNSUPPORTED
 from .chat import Chat, Price, Usage
 from .check import ServerCheck, check_server
 from .client import Pool, make_client
@@ -117,7 +119,7 @@ class OpenAIModel:
             price=None if price is None else Price(**price),
             max_retries=max_retries,
         )
-        self._continuation = Continuation(self._chat.probe, prefill)
+        self._continuation = Continuation(partial(self._chat.ask_greedily, unsupported=UNSUPPORTED), prefill)
         self._letters = LetterReadout(self._chat, tokenizer)
         self._option_texts = OptionTexts(self._chat)
         self._pool: Pool[Response] = Pool(concurrency)

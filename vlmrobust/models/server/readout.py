@@ -211,11 +211,7 @@ PROMPT_LOGPROBS = {"prompt_logprobs": 0}
 
 
 class OptionTexts:
-    """Scores the options' texts of prompts with text answers.
-
-    Args:
-        chat: sends the requests.
-    """
+    """Scores the options' texts of prompts with text answers."""
 
     def __init__(self, chat: Chat) -> None:
         self._chat = chat
@@ -231,12 +227,7 @@ class OptionTexts:
         )
 
     def read(self, prompt: Prompt, score: PromptScorer) -> Response | None:
-        """Return the likeliest option as the response, if nothing is left to decode, else None.
-
-        Args:
-            prompt: the prompt.
-            score: see `PromptScorer`.
-        """
+        """Return the likeliest option as the response, if nothing is left to decode, else None."""
         opener, style = forced_text(prompt), prompt.style
         if opener is None or style.mode == "direct" or not style.answer_closer:
             return None

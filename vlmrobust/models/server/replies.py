@@ -6,7 +6,7 @@ visible text shows where the ending begins.
 """
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise, product
@@ -61,16 +61,10 @@ def token_at(tokens: Sequence[bytes], position: int) -> int | None:
         >>> token_at(["né".encode()[:2], "né".encode()[2:], b" B"], 1)
         0
     """
-    joined = b"".join(tokens)
-    ends = list(accumulate(map(len, tokens)))
-    low, high = 0, len(ends)
-    while low < high:  # counts characters, not bytes; an incomplete character counts as one
-        middle = (low + high) // 2
-        if len(joined[: ends[middle]].decode(errors="replace")) > position:
-            high = middle
-        else:
-            low = middle + 1
-    return low if position >= 0 and low < len(ends) else None
+    joined, ends = b"".join(tokens), list(accumulate(map(len, tokens)))
+    # Counts characters, not bytes; an incomplete character counts as one.
+    found = bisect_right(ends, position, key=lambda end: len(joined[:end].decode(errors="replace")))
+    return found if position >= 0 and found < len(ends) else None
 
 
 def after_prefix(text: str, start: str) -> str | None:
@@ -224,12 +218,7 @@ class Reply:
         return self._visible_turn(prefill, think_tags, echoed) if found is None else found
 
     def from_tokens(self, prefill: str, tags: Sequence[str]) -> str | None:
-        """Return the generated text from the tokens; None = no tokens, or they do not contain the visible text.
-
-        Args:
-            prefill: the beginning of the assistant's turn.
-            tags: see `rebuild_text`.
-        """
+        """Return `rebuild_text`, the generated text from the tokens; None if there are no tokens, too."""
         tokens = self.steps.tokens
         shown = (self.reasoning or "", self.content)
         return rebuild_text(tokens, shown, prefill, tags, ended=self.finish_reason != "length") if tokens else None
@@ -257,14 +246,10 @@ class Reply:
         return f"{opener}{thought}{think_close if content else ''}{content}"
 
     def step_at(self, turn: str, position: int) -> Step | None:
-        """Return the step whose token has character `position` of the turn; None = not found.
+        """Return the step whose token has a character of `turn`; None = not found.
 
         The steps may hold more than the turn, or lack a part of it. If the visible text is not found in them, the
         result is None.
-
-        Args:
-            turn: the result of `turn`.
-            position: an index into it.
         """
         tokens = self.steps.tokens
         written = b"".join(tokens).decode(errors="replace")

@@ -168,7 +168,7 @@ def _floor(top: Sequence[float]) -> float | None:
     return min(top[1:] if sampled_first else top, default=None)
 
 
-def _known(entries: Iterable[Any], exact: bool = False) -> list[tuple[bytes, float]]:
+def _known(entries: Iterable[Any], exact: bool) -> list[tuple[bytes, float]]:
     """Return texts and log-probabilities; some servers send null for -inf, which JSON does not have."""
     unknown = -math.inf if exact else None  # a requested token with probability 0
     found = [(text_of(entry), _logprob(entry, unknown)) for entry in entries]

@@ -81,15 +81,7 @@ Flow = Generator[Sequence[Request], Sequence[Output], Result]
 
 @dataclass(eq=False, slots=True)
 class _Job(Generic[Result]):
-    """A flow in progress.
-
-    Attributes:
-        future: receives the result.
-        make: creates the flow.
-        flow: the flow, once started.
-        pending: number of missing outputs.
-        outputs: the outputs so far.
-    """
+    """A flow in progress, with the number of missing outputs and those so far."""
 
     future: Future[Result]
     make: Callable[[], Flow[Result]]
@@ -223,10 +215,17 @@ class _Driver:
 
     def _send(self, job: _Job[Any], requests: Sequence[Request]) -> EncodingError | None:
         """Queue requests in the engine; return the error if vLLM refuses one."""
+        from vllm import SamplingParams
+
         job.outputs, job.pending = [None] * len(requests), len(requests)
         for place, request in enumerate(requests):
+            prompt: dict[str, Any] = {"prompt_token_ids": list(request.tokens)}
+            if request.images:
+                prompt["multi_modal_data"] = {"image": list(request.images)}
+                prompt["multi_modal_uuids"] = {"image": list(request.hashes)}
             try:
-                [number] = self._enqueue(request)
+                params = SamplingParams(**request.sampling)
+                [number] = self._llm.enqueue([prompt], params, lora_request=self._lora, use_tqdm=False)
             except Exception as error:
                 if type(error).__name__ == "EngineDeadError":
                     self._failure = self._failures.death_error(error)
@@ -235,17 +234,6 @@ class _Driver:
             # Inside the engine, ids have a suffix; outputs have it not.
             self._waiting[str(number).partition("-")[0]] = job, place
         return None
-
-    def _enqueue(self, request: Request) -> list[str]:
-        from vllm import SamplingParams
-
-        prompt: dict[str, Any] = {"prompt_token_ids": list(request.tokens)}
-        if request.images:
-            prompt["multi_modal_data"] = {"image": list(request.images)}
-            prompt["multi_modal_uuids"] = {"image": list(request.hashes)}
-        params = SamplingParams(**request.sampling)
-        numbers: list[str] = self._llm.enqueue([prompt], params, lora_request=self._lora, use_tqdm=False)
-        return numbers
 
 
 def _watch(core: Any, finished: threading.Event) -> None:

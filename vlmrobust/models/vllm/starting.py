@@ -272,23 +272,14 @@ def check_installed() -> None:
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Raise if an engine option is set elsewhere.
-
-    Raises:
-        ValueError: an option is set elsewhere; the message says where.
-    """
+    """Raise ValueError if an engine option is set elsewhere; the message says where."""
     for name in options:
         if name in _RESERVED:
             raise ValueError(f"engine option {name!r} is set by VLLMModel: {_RESERVED[name]}")
 
 
 def dtype_of(dtype: str, config: Any) -> str:
-    """Return a dtype's name; "auto" is the checkpoint's own, even float32, which vLLM would convert to half precision.
-
-    Args:
-        dtype: the user's.
-        config: the checkpoint's transformers config.
-    """
+    """Return a dtype's name; "auto" is the checkpoint's own, even float32, which vLLM would convert to half precision."""
     if dtype != "auto":
         return dtype
     own = next((found for part in (config, config.get_text_config()) if (found := getattr(part, "dtype", None))), None)
@@ -296,13 +287,7 @@ def dtype_of(dtype: str, config: Any) -> str:
 
 
 def start_engine(name: str, options: Mapping[str, Any], adapter: Adapter | None, failures: ErrorLog) -> Any:
-    """Return vLLM's `LLM`.
-
-    Args:
-        name: the checkpoint.
-        options: for `LLM`.
-        adapter: adapter to load.
-        failures: log of the errors of the engine's processes.
+    """Return vLLM's `LLM` of a checkpoint with an adapter.
 
     Raises:
         UnfitError: the engine does not start; the message has the cause and advice.
@@ -348,12 +333,7 @@ def decisive_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def weights_of(name: str, shared: Mapping[str, Any]) -> list[Path]:
-    """Return the weight files of a checkpoint, in its folder or in the hub's cache after loading.
-
-    Args:
-        name: the checkpoint.
-        shared: options for transformers.
-    """
+    """Return the weight files of a checkpoint, in its folder or in the hub's cache after loading."""
     if Path(name).is_dir():
         return weights_files(name)
     from transformers.utils.hub import cached_file
