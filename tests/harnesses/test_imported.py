@@ -1,16 +1,75 @@
-"""Test what all readers share: joining, reports, and comparison with the harness."""
+"""Test what all readers share: splitting of questions, openers, joining, reports, refusals, disagreements."""
 
+import json
+import string
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalSample, EvalSpec, write_eval_log
+from inspect_ai.model import ModelOutput
 
-from vlmrobust import Prompt, Report, Response, Sample
+from vlmrobust import Prompt, Report, Response, Sample, Style
 from vlmrobust.data import RowsError
-from vlmrobust.harnesses import Disagreement, Imported
-from vlmrobust.harnesses.imported import LoggedImage, LogRows, one_file, sample_of, value_of
+from vlmrobust.harnesses import Disagreement, Imported, read_inspect, read_lmms_eval, read_vlmevalkit
+from vlmrobust.harnesses.imported import Lettered, LoggedImage, LogRows, one_file, sample_of, split_options, value_of
 from vlmrobust.metrics import Accuracy
 from vlmrobust.types import image_digest, open_image
+
+WORDS = st.text(string.ascii_lowercase + " ", min_size=1, max_size=20).map(str.strip).filter(bool)
+QUESTIONS = WORDS.filter(lambda text: not text.endswith(("options", "choices")))  # that would be their label
+
+
+@given(
+    question=QUESTIONS,
+    options=st.lists(WORDS, min_size=2, max_size=26),
+    template=st.sampled_from(["{letter}. {text}", "({letter}) {text}", "{letter}) {text}", "{letter}: {text}"]),
+    label=st.sampled_from(["", "Options:\n", "Choices:\n", "Answer choices: \n"]),
+    instruction=st.sampled_from(["", "Answer with the letter."]),
+)
+def test_lettered_lines_come_back(
+    question: str, options: list[str], template: str, label: str, instruction: str
+) -> None:
+    lines = Style(option_template=template).options_text(options)
+    found = split_options(f"{question}\n{label}{lines}\n{instruction}")
+    assert found == Lettered(question, tuple(options), instruction)
+
+
+@given(options=st.lists(WORDS, min_size=2, max_size=6))
+def test_options_in_one_line_come_back(options: list[str]) -> None:
+    line = ", ".join(f"{letter}: {option}" for letter, option in zip("ABCDEF", options, strict=False))
+    assert split_options(f"Which?\nOptions: {line}\nAnswer briefly.").options == tuple(options)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Who is A. Smith?\nA. a poet\nB. a cook", ("Who is A. Smith?", ("a poet", "a cook"), "")),
+        ("A. red\nB. blue\nWhich of the two?\nA. the first\nB. the second", ("the first", "the second")),
+        ("Which?\n  A. red\n  B. blue\n\nThink first.", ("Which?", ("red", "blue"), "Think first.")),
+        ("Which?\nA. red\nor so\nB. blue", ("Which?", ("red\nor so", "blue"), "")),
+        ("Which? (A) red (B) blue", ("Which?", ("red", "blue"), "")),
+        ("Hint: look.\nQuestion: Which?\nOptions:\nA. red\nB. blue\nPlease select.", ("red", "blue")),
+        ("Which?\nA. Vitamin A. B. C.\nB. none", ("Vitamin A. B. C.", "none")),
+    ],
+)
+def test_texts_of_tasks(text: str, expected: tuple[object, ...]) -> None:
+    found = split_options(text)
+    assert found == expected or found.options == expected
+
+
+@pytest.mark.parametrize("text", ["What is this?", "Which?\nB. red\nC. blue", "Which?\nA. red", "", "A and B"])
+def test_a_question_without_options_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a question with lettered options, got"):
+        split_options(text)
+
+
+def test_options_without_a_question_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected a question before its options"):
+        split_options("Options:\nA. red\nB. blue")
+
 
 MakeSample = Callable[..., Sample]
 
@@ -154,3 +213,93 @@ def test_a_folder_with_one_log_stands_for_it(tmp_path: Path) -> None:
     (tmp_path / "b.eval").touch()
     with pytest.raises(ValueError, match=r"found 2: b.eval, runs/a.eval; give one file"):
         one_file(tmp_path, "*.eval")
+
+
+Reader = Callable[..., Imported]
+
+TEXTS = [
+    "The cube is blue.</think><answer>B</answer>",
+    "<think>\nThe cube is blue.</think><answer>B</answer>",  # some servers repeat what the template has written
+    "The answer could be B, or it is A. Let me look once more at the",  # cut off in the thought
+]
+
+
+def lmms(folder: Path) -> Path:
+    lines = [
+        {"doc_id": number, "target": "B", "filtered_resps": text, "input": "Which colour?\nA. red\nB. blue\n"}
+        for number, text in enumerate(TEXTS)
+    ]
+    path = folder / "x_samples_colours.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def vlmevalkit(folder: Path) -> Path:
+    rows = [
+        {"index": number, "question": "Which colour?", "A": "red", "B": "blue", "answer": "B", "prediction": text}
+        for number, text in enumerate(TEXTS)
+    ]
+    path = folder / "Model_Colours.json"
+    path.write_text(json.dumps(rows))
+    return path
+
+
+def inspect(folder: Path) -> Path:
+    samples = [
+        EvalSample(
+            id=number,
+            epoch=1,
+            input="Which colour?",
+            choices=["red", "blue"],
+            target="B",
+            output=ModelOutput.from_content("model", text),
+        )
+        for number, text in enumerate(TEXTS)
+    ]
+    spec = EvalSpec(created="2026-11-25", task="t", dataset=EvalDataset(), model="m", config=EvalConfig())
+    path = folder / "colours.json"
+    write_eval_log(EvalLog(eval=spec, samples=samples, status="success"), str(path))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("write", "read"), [(lmms, read_lmms_eval), (vlmevalkit, read_vlmevalkit), (inspect, read_inspect)]
+)
+def test_the_thought_that_the_template_has_opened_is_read(
+    tmp_path: Path, write: Callable[[Path], Path], read: Reader
+) -> None:
+    found = read(write(tmp_path), opener="<think>\n")
+    assert found.problems == ()
+    assert [response.think for response in found.responses[:2]] == ["The cube is blue."] * 2
+    assert [response.answer for response in found.responses] == [1, 1, None]
+    assert [response.status for response in found.responses] == ["answered", "answered", "truncated"]
+    assert all(prompt.prefill == "" for prompt in found.prompts), "nobody has injected anything"
+
+
+def test_tags_of_other_styles(tmp_path: Path) -> None:
+    log = tmp_path / "x_samples_colours.jsonl"
+    line = {"doc_id": 0, "target": "B", "filtered_resps": "Blue.[/THINK]B", "input": "Which?\nA. red\nB. blue\n"}
+    log.write_text(json.dumps(line) + "\n")
+    [response] = read_lmms_eval(log, style=Style(think_tags=("[THINK]", "[/THINK]")), opener="[THINK]").responses
+    assert (response.think, response.answer) == ("Blue.", 1)
+
+
+LOGS = Path(__file__).parent / "logs"
+READERS: list[Callable[[Path], Imported]] = [read_inspect, read_lmms_eval, read_vlmevalkit]
+OF: dict[str, list[Path]] = {
+    "read_inspect": sorted(LOGS.glob("inspect/*.eval")),
+    "read_lmms_eval": sorted(LOGS.glob("lmms_eval/*/*.jsonl")),
+    "read_vlmevalkit": sorted(LOGS.glob("vlmevalkit/*_Shapes.*")),
+}
+
+
+@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.__name__)
+def test_the_right_reader_is_named(reader: Callable[[Path], Imported]) -> None:
+    for name, logs in OF.items():
+        assert logs
+        for log in logs:
+            if name == reader.__name__:
+                assert len(reader(log))
+            else:
+                with pytest.raises(ValueError, match=f"{log.name}: expected a log for {reader.__name__}, .* {name}$"):
+                    reader(log)

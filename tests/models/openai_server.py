@@ -16,9 +16,10 @@ import re
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace as Obj
 from typing import Any
 
 from PIL import Image
@@ -386,3 +387,14 @@ def main(port: int, log: str, die_after: int) -> None:
 
 if __name__ == "__main__":
     main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+
+
+def make_entry(
+    token: bytes, logprob: float = -0.1, top: Sequence[tuple[bytes, float]] = (), with_bytes: bool = True
+) -> Obj:
+    """Return an entry of `logprobs.content` as the official client has it."""
+
+    def shown(data: bytes, value: float) -> Obj:
+        return Obj(token=data.decode(errors="replace"), logprob=value, bytes=list(data) if with_bytes else None)
+
+    return Obj(**vars(shown(token, logprob)), top_logprobs=[shown(*other) for other in top])

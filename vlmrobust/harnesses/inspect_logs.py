@@ -150,11 +150,8 @@ def _text_and_images(messages: Any) -> tuple[str, list[Any]]:
     contents = [message.content for message in messages if message.role == "user"]
     parts = [part for content in contents if not isinstance(content, str) for part in content]
     text = next((message.text for message in reversed(messages) if message.role == "user"), "")
-    return text, [_image(part.image) for part in parts if part.type == "image"]
-
-
-def _image(address: str) -> Any:
-    return images_of(address, None)[0] if address.startswith("data:") else LoggedImage(source=address)
+    addresses = [part.image for part in parts if part.type == "image"]
+    return text, [images_of(to, None)[0] if to.startswith("data:") else LoggedImage(source=to) for to in addresses]
 
 
 def prompt_of(logged: InspectSample, style: Style | None = None) -> Prompt:

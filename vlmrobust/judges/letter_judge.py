@@ -171,9 +171,12 @@ class LetterJudge(Judge):
         option = torch.full((len(cases),), -1, dtype=torch.int64)
         unsure = torch.zeros(len(cases), dtype=torch.bool)
         probability = torch.full((len(cases),), torch.nan)
+        errors: dict[int, str] = {}
         for position, case in enumerate(cases):
             if case is None:
                 continue
+            if rows[case] in failed:
+                errors[position] = failed[rows[case]]
             order = responses.order[position]
             replies = letters[rows[case], letter_columns(offered(len(order), case[3]))]
             share, best = replies.softmax(0).max(0)
@@ -181,9 +184,4 @@ class LetterJudge(Judge):
             option[position] = -1 if own is None else own
             probability[position] = share
             unsure[position] = not (replies.exp().sum() >= self.min_mass and share >= self.min_probability)
-        errors = {
-            position: failed[rows[case]]
-            for position, case in enumerate(cases)
-            if case is not None and rows[case] in failed
-        }
         return Verdicts(option, unsure, probability, errors)

@@ -1,21 +1,16 @@
-"""Replies: their text, and the token of a character, compared with plain loops."""
+"""Replies: their text, rebuilt from tokens however servers show it, and the token of a character."""
 
+from itertools import pairwise
 from types import SimpleNamespace as Obj
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai_server import make_entry
 
-from vlmrobust.models.server.replies import Reply
+from vlmrobust.models.server.replies import Reply, rebuild_text, token_at
 
-TAGS = ("<think>", "</think>")
-
-
-def make_entry(token, logprob=-0.1, top=(), with_bytes=True):
-    def shown(data, value):
-        return Obj(token=data.decode(errors="replace"), logprob=value, bytes=list(data) if with_bytes else None)
-
-    return Obj(**vars(shown(token, logprob)), top_logprobs=[shown(*other) for other in top])
+THINK_TAGS = ("<think>", "</think>")
 
 
 def make_reply(content, entries, reasoning=None, finish="stop"):
@@ -40,13 +35,13 @@ def test_the_token_of_a_character_is_found_for_any_tokenisation(text, data):
 def test_a_separated_thought_is_found_in_the_tokens():
     parts = [b"<think>", b"B, I think", b"</think>", b"\n\n", b"B", b"<|im_end|>"]
     answer = make_reply("B", list(map(make_entry, parts)), reasoning="B, I think")
-    turn = answer.turn("", TAGS)
+    turn = answer.turn("", THINK_TAGS)
     assert turn == "<think>B, I think</think>\n\nB"
     assert answer.step_at(turn, len(turn) - 1) is answer.steps[4]
     assert answer.step_at(turn, len("<think>")) is answer.steps[1]
     # If tokens are missing, the turn is the visible text, and characters outside the tokens have no step.
     answer = make_reply("B", list(map(make_entry, parts[4:])), reasoning="B, I think")
-    turn = answer.turn("", TAGS)
+    turn = answer.turn("", THINK_TAGS)
     assert turn == "<think>B, I think</think>B"
     assert answer.step_at(turn, len(turn) - 1) is answer.steps[0]
     assert answer.step_at(turn, len("<think>")) is None
@@ -55,7 +50,7 @@ def test_a_separated_thought_is_found_in_the_tokens():
 def test_a_refusal_is_text():
     message = Obj(content=None, refusal="I can't say who that is.")
     completion = Obj(choices=[Obj(message=message, finish_reason="stop", logprobs=None)], usage=None)
-    assert Reply.of(completion).turn("", TAGS) == "I can't say who that is."
+    assert Reply.of(completion).turn("", THINK_TAGS) == "I can't say who that is."
 
 
 def test_a_text_in_parts_is_joined():
@@ -126,11 +121,114 @@ def test_a_character_outside_the_tokens_has_no_step():
     ],
 )
 def test_separated_thoughts_are_put_back(prefill, reasoning, content, finish, turn):
-    assert make_reply(content, [], reasoning, finish).turn(prefill, TAGS) == turn
+    assert make_reply(content, [], reasoning, finish).turn(prefill, THINK_TAGS) == turn
 
 
 def test_a_repetition_of_the_prefill_by_the_model_is_kept():
     answer = make_reply(
         "B", [make_entry(b"It"), make_entry(b" is"), make_entry(b"</think>"), make_entry(b"B")], reasoning="It is"
     )
-    assert answer.turn("<think>It", TAGS) == "It is</think>B"
+    assert answer.turn("<think>It", THINK_TAGS) == "It is</think>B"
+
+
+TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+WORDS = [" red", " A", "B", "é", "\n", "  ", ">", "<answer>", "</answer>", "|im", "end|>", "雪", "\n\n", "<"]
+ENDS = ["<|im_end|>", "</s>", "<eos>", None]
+
+
+def split_at(text, places):
+    data = text.encode()
+    ends = sorted({place % (len(data) + 1) for place in places} | {0, len(data)})
+    return [data[a:b] for a, b in pairwise(ends)]
+
+
+def qwen3(text):
+    thought, closed, rest = text.partition("</think>")
+    if "<think>" in text and closed:
+        return thought.partition("<think>")[2], rest.replace("</think>", "")
+    return "", text.replace("</think>", "")
+
+
+def deepseek_r1(text):
+    thought, closed, rest = text.partition("</think>")
+    return (thought.rpartition("<think>")[2], rest) if closed else (text.rpartition("<think>")[2], "")
+
+
+def stripping(text):
+    return tuple(part.strip() for part in deepseek_r1(text))
+
+
+PARSERS = {"none": lambda text: ("", text), "qwen3": qwen3, "deepseek_r1": deepseek_r1, "stripping": stripping}
+SHOWN = st.sampled_from([*PARSERS, "echoed", "without special tokens"])
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.lists(st.sampled_from(WORDS), max_size=8),
+    st.lists(st.sampled_from(WORDS), max_size=8),
+    st.booleans(),
+    st.lists(st.integers(0, 60), max_size=12),
+    st.sampled_from(ENDS),
+    SHOWN,
+)
+def test_the_generated_text_is_rebuilt_however_it_is_shown(thought, answer, closes, places, end, shown):
+    prefill = "<think>It is about a walk"
+    text = "".join(thought) + ("</think>" if closes else "") + "".join(answer) + "!"
+    tokens = [*split_at(text, places), *([end.encode()] if end else [])]
+    if shown == "echoed":
+        parts = ("", prefill + text)
+    elif shown == "without special tokens":
+        kept = [token for token in tokens if token.decode(errors="replace") not in (*TAGS, *ENDS)]
+        parts = ("", b"".join(kept).decode())
+    else:
+        parts = PARSERS[shown](text)
+    assert rebuild_text(tokens, parts, prefill, TAGS, ended=True) == text
+    if end is None:
+        assert rebuild_text(tokens, parts, prefill, TAGS, ended=False) == text
+
+
+@pytest.mark.parametrize(
+    ("tokens", "shown", "text"),
+    [
+        (["</answer", ">", "<|im_end|>"], ("", "</answer>"), "</answer>"),
+        (["B", " #", "#", "# x"], ("", "B"), "B"),  # a stop string of several tokens
+        (["B#", "##"], ("", "B"), "B"),  # which begins inside a token
+        (["i", "<|im_end|>"], ("", "i"), "i"),  # a letter of the token that ends the turn
+        (["</think>", "<|im_end|>"], ("", ""), "</think>"),
+        (["<|im_end|>"], ("", ""), ""),
+        ([], ("", ""), ""),
+        (["hm", "</s>"], ("", ""), "hm"),  # nothing visible: everything but the token that ends the turn
+        (["B", "</answer>", "<|im_end|>"], ("", "B"), "B</answer>"),  # hidden tags
+        (["x", "C"], ("", "B"), None),
+        (["B", "</s>"], ("a thought", "B"), None),  # the thought's tokens are missing
+    ],
+)
+def test_where_the_text_ends(tokens, shown, text):
+    assert rebuild_text([token.encode() for token in tokens], shown, "<think>It", TAGS, ended=True) == text
+
+
+def test_a_prefill_repeated_by_the_model_is_kept_but_not_one_repeated_by_the_server():
+    prefill = "<think>It is"
+    shown = ("", prefill + prefill + " B")
+    once, twice = [prefill.encode(), b" B"], [prefill.encode(), prefill.encode(), b" B"]
+    assert rebuild_text(once, shown, prefill, TAGS, ended=True) == prefill + " B"
+    assert rebuild_text(twice, shown, prefill, TAGS, ended=True) == prefill + prefill + " B"
+    assert rebuild_text(once, ("", prefill + " B"), prefill, TAGS, ended=True) == prefill + " B"
+
+
+def test_a_text_that_ends_inside_a_character_is_kept():
+    tokens = [b"B ", "雪".encode()[:2]]
+    for shown in ("B ", "B \ufffd"):
+        assert rebuild_text(tokens, ("", shown), "", TAGS, ended=False) == "B \ufffd"
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.lists(st.integers(0, 60)), st.data())
+def test_every_character_has_the_token_in_which_it_begins(text, places, data):
+    tokens = split_at(text, places)
+    place = data.draw(st.integers(0, len(text) - 1))
+    start = len(text[:place].encode())
+    assert token_at(tokens, place) == next(
+        index for index in range(len(tokens)) if sum(map(len, tokens[: index + 1])) > start
+    )
+    assert token_at(tokens, len(text)) is None
+    assert token_at(tokens, -1) is None

@@ -1,6 +1,5 @@
 """Probe a server's capabilities with about twenty short requests on two synthetic images."""
 
-import io
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
@@ -165,11 +164,13 @@ def check_server(chat: Chat, continuation: Continuation, letters: LetterReadout,
 class _Probe:
     def __init__(self, chat: Chat, continuation: Continuation, letters: LetterReadout, style: Style) -> None:
         self._chat, self._continuation, self._letters, self._style = chat, continuation, letters, style
+        from PIL import Image
+
         self._prompts = {
             side: Prompt.of(
                 Sample(
                     id="check",
-                    images=[_picture(side)],
+                    images=[Image.new("RGB", (side, side), "red")],
                     question="Which colour is it?",
                     options=["red", "blue"],
                     answer=0,
@@ -334,11 +335,3 @@ def _warnings(found: ServerCheck, chat: Chat) -> list[str]:
     if found.context is not None and limit is not None and found.context <= limit:
         warnings.append(f"the context of {found.context} tokens is too short for {chat.limit} {limit}")
     return warnings
-
-
-def _picture(side: int) -> bytes:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.new("RGB", (side, side), "red").save(buffer, "PNG")
-    return buffer.getvalue()

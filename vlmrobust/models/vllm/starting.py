@@ -279,7 +279,7 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def dtype_of(dtype: str, config: Any) -> str:
-    """Return a dtype's name; "auto" is the checkpoint's own, even float32, which vLLM would convert to half precision."""
+    """Return a dtype's name; "auto" is the checkpoint's own, even float32, which vLLM would halve."""
     if dtype != "auto":
         return dtype
     own = next((found for part in (config, config.get_text_config()) if (found := getattr(part, "dtype", None))), None)
@@ -305,7 +305,9 @@ def start_engine(name: str, options: Mapping[str, Any], adapter: Adapter | None,
     except Exception as error:
         cause = failures.cause(error)
         failures.close()
-        raise UnfitError(f"{name!r}: vLLM does not start: {cause}{_hint(cause)}") from error
+        text = cause.casefold()
+        hint = next((f"; {hint}" for words, hint in _HINTS if any(word in text for word in words)), "")
+        raise UnfitError(f"{name!r}: vLLM does not start: {cause}{hint}") from error
     if adapter is not None:
         try:
             llm.llm_engine.add_lora(adapter.request())
@@ -316,11 +318,6 @@ def start_engine(name: str, options: Mapping[str, Any], adapter: Adapter | None,
             raise UnfitError(f"adapter {adapter.name!r}: vLLM does not load it into {name!r}: {cause}") from error
     failures.skip_logged()
     return llm
-
-
-def _hint(cause: str) -> str:
-    text = cause.casefold()
-    return next((f"; {hint}" for words, hint in _HINTS if any(word in text for word in words)), "")
 
 
 def decisive_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,158 @@
-"""Prefill modes: a server is tested once, and thoughts that it cannot continue go into the user's message."""
+"""Messages: images, earlier turns, and prefills, which a server is tested for once."""
 
+import base64
+import io
 import re
 
 import pytest
-from openai_server import ToyModel
+from openai_server import END, ToyModel
+from PIL import Image
 
-from vlmrobust import Report, expand
-from vlmrobust.models.server.messages import BEGUN, COMPLETE
+from vlmrobust import Prompt, Report, expand
+from vlmrobust.models.server.messages import BEGUN, COMPLETE, data_url
 from vlmrobust.perturbations import StopThink, WrongThink
 from vlmrobust.testing.model_checks import varied_samples
+from vlmrobust.types import open_image
+from vlmrobust.types.image import DerivedImage
+
+PICTURE = Image.radial_gradient("L").convert("RGB").resize((40, 30))
+
+
+def encode(picture, kind, **options):
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def rotated_by_exif():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encode(PICTURE, "JPEG", exif=exif)
+
+
+def decode_url(url):
+    kind, _, data = url.partition(";base64,")
+    return kind, base64.b64decode(data, validate=True)
+
+
+@pytest.mark.parametrize(
+    ("image", "kind"),
+    [
+        (encode(PICTURE, "PNG"), "data:image/png"),
+        (encode(PICTURE.convert("L"), "PNG"), "data:image/png"),
+        (encode(PICTURE, "JPEG"), "data:image/jpeg"),
+        (encode(PICTURE, "WEBP", lossless=True), "data:image/webp"),
+    ],
+    ids=["png", "grey", "jpeg", "webp"],
+)
+def test_plain_files_are_sent_unchanged(image, kind, tmp_path):
+    assert decode_url(data_url(image)) == (kind, image)
+    (tmp_path / "x.dat").write_bytes(image)  # the type comes from the content, not from the name
+    assert data_url(tmp_path / "x.dat") == data_url(str(tmp_path / "x.dat")) == data_url(image)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        PICTURE,
+        rotated_by_exif(),
+        encode(PICTURE.convert("RGBA"), "PNG"),
+        encode(PICTURE.convert("P"), "PNG"),
+        encode(PICTURE, "PNG", transparency=(1, 2, 3)),
+        encode(PICTURE.convert("CMYK"), "JPEG"),
+        encode(PICTURE, "BMP"),
+        encode(PICTURE, "GIF"),
+        encode(PICTURE, "PNG", save_all=True, append_images=[PICTURE.rotate(90)]),
+    ],
+    ids=["pil", "turned", "alpha", "palette", "transparent", "cmyk", "bmp", "gif", "moving"],
+)
+def test_files_that_servers_decode_differently_are_sent_as_png(image):
+    kind, data = decode_url(data_url(image))
+    assert kind == "data:image/png"
+    assert data != image
+    with Image.open(io.BytesIO(data)) as sent:
+        assert (sent.mode, sent.tobytes()) == ("RGB", open_image(image).tobytes())
+
+
+class Turned(DerivedImage):
+    def derive(self, image):
+        return image.rotate(180)
+
+
+def test_a_derived_image_is_derived():
+    _, data = decode_url(data_url(Turned(source=encode(PICTURE, "PNG"))))
+    with Image.open(io.BytesIO(data)) as sent:
+        assert sent.tobytes() == PICTURE.rotate(180).tobytes()
+
+
+def test_the_error_for_a_broken_image_describes_it():
+    with pytest.raises(OSError, match="expected a readable image in 9 bytes"):
+        data_url(b"not a png")
+
+
+ANSWER = "<think>It is red.</think><answer>B</answer>"
+
+
+def make_second_turn(answer=ANSWER, question="Are you sure?", **changes):
+    prompt = Prompt.of(varied_samples()[0])
+    history = ({"role": "assistant", "text": answer}, {"role": "user", "text": question})
+    return prompt.replace(history=history, **changes)
+
+
+def text_of(message):
+    content = message["content"]
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+
+
+def bodies_of(server, prompt):
+    """Return the bodies of requests for a prompt, without those that test the server."""
+    return [body for body in server.seen if text_of(body["messages"][0]) == prompt.text]
+
+
+def test_every_turn_is_its_own_message(server, model_at):
+    prompt = make_second_turn()
+    [response] = model_at(server, top_logprobs=100).respond([prompt])
+    assert response.error is None, response.error
+    body = bodies_of(server, prompt)[0]
+    assert [message["role"] for message in body["messages"]] == ["user", "assistant", "user"]
+    question, answer, again = body["messages"]
+    assert question["content"][0]["type"] == "image_url"
+    assert text_of(answer) == ANSWER
+    assert text_of(again) == f"Are you sure?\n{prompt.style.instruction_text()}"
+    text, begun = server.render(body)
+    assert begun == ""
+    assert text.endswith(f"{END}<|assistant|>{ANSWER}{END}<|user|>{text_of(again)}{END}<|assistant|>")
+    # The response continues the whole conversation, not the first question alone.
+    steps, _ = server.model.write(text, 512, None)
+    assert response.text == "".join(token for token, _ in steps if token != END)
+    [first] = model_at(server, top_logprobs=100).respond([prompt.replace(history=())])
+    assert first.text != response.text
+
+
+@pytest.mark.parametrize("carried", ["flag", "never"])
+def test_a_prefilled_thought_comes_after_the_last_turn(server, model_at, carried):
+    server.prefill = carried
+    prompt = make_second_turn(prefill="<think>I looked again")
+    [response] = model_at(server).respond([prompt])
+    last = bodies_of(server, prompt)[-1]["messages"]
+    if carried == "flag":
+        assert response.carrier == "assistant_prefill"
+        assert last[-1] == {"role": "assistant", "content": prompt.prefill}
+        assert [message["role"] for message in last] == ["user", "assistant", "user", "assistant"]
+    else:
+        assert response.carrier == "user_text"
+        assert [message["role"] for message in last] == ["user", "assistant", "user"]
+        assert "I looked again" in text_of(last[-1])
+        assert text_of(last[0]) == prompt.text
+        assert text_of(last[1]) == ANSWER
+
+
+def test_control_tokens_in_earlier_turns_are_inert(server, model_at):
+    prompt = make_second_turn(f"{ANSWER}<|im_end|>", "Sure?<|im_start|>")
+    model_at(server).respond([prompt])
+    _, answer, again = bodies_of(server, prompt)[0]["messages"]
+    assert text_of(answer) == f"{ANSWER}< |im_end|>"
+    assert text_of(again).startswith("Sure?< |im_start|>\n")
 
 
 def make_prompts(count=2):

@@ -4,15 +4,9 @@ import math
 from types import SimpleNamespace as Obj
 
 import pytest
+from openai_server import make_entry
 
 from vlmrobust.models.server.tokens import Step
-
-
-def make_entry(token, logprob=-0.1, top=(), with_bytes=True):
-    def shown(data, value):
-        return Obj(token=data.decode(errors="replace"), logprob=value, bytes=list(data) if with_bytes else None)
-
-    return Obj(**vars(shown(token, logprob)), top_logprobs=[shown(*other) for other in top])
 
 
 def test_a_letters_tokens_are_summed_and_others_are_not():
