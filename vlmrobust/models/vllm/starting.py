@@ -279,7 +279,7 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def dtype_of(dtype: str, config: Any) -> str:
-    """Return a dtype's name; "auto" is the checkpoint's own, even float32, which vLLM would halve."""
+    """Return a dtype's name; "auto" = the checkpoint's own, even float32 (vLLM would use half precision)."""
     if dtype != "auto":
         return dtype
     own = next((found for part in (config, config.get_text_config()) if (found := getattr(part, "dtype", None))), None)
