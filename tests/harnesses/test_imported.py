@@ -224,7 +224,7 @@ TEXTS = [
 ]
 
 
-def lmms(folder: Path) -> Path:
+def write_lmms_log(folder: Path) -> Path:
     lines = [
         {"doc_id": number, "target": "B", "filtered_resps": text, "input": "Which colour?\nA. red\nB. blue\n"}
         for number, text in enumerate(TEXTS)
@@ -234,7 +234,7 @@ def lmms(folder: Path) -> Path:
     return path
 
 
-def vlmevalkit(folder: Path) -> Path:
+def write_vlmevalkit_log(folder: Path) -> Path:
     rows = [
         {"index": number, "question": "Which colour?", "A": "red", "B": "blue", "answer": "B", "prediction": text}
         for number, text in enumerate(TEXTS)
@@ -244,7 +244,7 @@ def vlmevalkit(folder: Path) -> Path:
     return path
 
 
-def inspect(folder: Path) -> Path:
+def write_inspect_log(folder: Path) -> Path:
     samples = [
         EvalSample(
             id=number,
@@ -263,7 +263,8 @@ def inspect(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("write", "read"), [(lmms, read_lmms_eval), (vlmevalkit, read_vlmevalkit), (inspect, read_inspect)]
+    ("write", "read"),
+    [(write_lmms_log, read_lmms_eval), (write_vlmevalkit_log, read_vlmevalkit), (write_inspect_log, read_inspect)],
 )
 def test_the_thought_that_the_template_has_opened_is_read(
     tmp_path: Path, write: Callable[[Path], Path], read: Reader
@@ -285,8 +286,8 @@ def test_tags_of_other_styles(tmp_path: Path) -> None:
 
 
 LOGS = Path(__file__).parent / "logs"
-READERS: list[Callable[[Path], Imported]] = [read_inspect, read_lmms_eval, read_vlmevalkit]
-OF: dict[str, list[Path]] = {
+READERS: list[Reader] = [read_inspect, read_lmms_eval, read_vlmevalkit]
+LOGS_BY_READER: dict[str, list[Path]] = {
     "read_inspect": sorted(LOGS.glob("inspect/*.eval")),
     "read_lmms_eval": sorted(LOGS.glob("lmms_eval/*/*.jsonl")),
     "read_vlmevalkit": sorted(LOGS.glob("vlmevalkit/*_Shapes.*")),
@@ -294,8 +295,8 @@ OF: dict[str, list[Path]] = {
 
 
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.__name__)
-def test_the_right_reader_is_named(reader: Callable[[Path], Imported]) -> None:
-    for name, logs in OF.items():
+def test_the_right_reader_is_named(reader: Reader) -> None:
+    for name, logs in LOGS_BY_READER.items():
         assert logs
         for log in logs:
             if name == reader.__name__:

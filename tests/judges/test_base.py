@@ -183,7 +183,7 @@ class Fragile(Judge):
         return Verdicts.of(torch.zeros(len(responses), dtype=torch.int64), torch.zeros(len(responses), dtype=bool))
 
 
-def thoughts(make_sample, count):
+def make_responses(make_sample, count):
     prompts = [Prompt.of(make_sample(sample_id=f"q{number}")) for number in range(count)]
     completions = [f"<think>{number}</think><answer>A</answer>" for number in range(count)]
     return Responses.of(prompts, [Response.parse(*pair) for pair in zip(prompts, completions, strict=True)])
@@ -194,7 +194,7 @@ def thoughts(make_sample, count):
 def test_exceptions_on_some_thoughts_do_not_affect_others(make_sample, count, seed, few):
     broken = set(seed.sample(range(count), min(few, count - 1)))
     judge = Fragile(broken=frozenset(map(str, broken)), asked=[])
-    verdicts = judge.verdicts(thoughts(make_sample, count))
+    verdicts = judge.verdicts(make_responses(make_sample, count))
     assert set(verdicts.errors) == broken
     assert all(f"cannot read '{row}'" in message for row, message in verdicts.errors.items())
     assert verdicts.unsure.tolist() == [row in broken for row in range(count)]
@@ -207,16 +207,16 @@ def test_exceptions_on_some_thoughts_do_not_affect_others(make_sample, count, se
 def test_exception_on_every_thought_is_raised_early(make_sample, count):
     judge = Fragile(broken=frozenset(map(str, range(count))), asked=[])
     with pytest.raises(KeyError, match="cannot read '0'"):
-        judge.verdicts(thoughts(make_sample, count))
+        judge.verdicts(make_responses(make_sample, count))
     assert len(judge.asked) <= 24
 
 
 def test_small_part_may_fail_entirely(make_sample):
     few, many = (Fragile(broken=frozenset(map(str, range(count))), asked=[]) for count in (3, 40))
-    assert set(few.verdicts_of_part(thoughts(make_sample, 3), is_part=True).errors) == {0, 1, 2}
-    assert set(few.verdicts_of_part(thoughts(make_sample, 1), is_part=True).errors) == {0}
+    assert set(few.verdicts_of_part(make_responses(make_sample, 3), is_part=True).errors) == {0, 1, 2}
+    assert set(few.verdicts_of_part(make_responses(make_sample, 1), is_part=True).errors) == {0}
     with pytest.raises(KeyError):
-        many.verdicts_of_part(thoughts(make_sample, 40), is_part=True)
+        many.verdicts_of_part(make_responses(make_sample, 40), is_part=True)
 
 
 @pytest.mark.parametrize("error", [RefusedError("no key"), ImportError("no package")])
@@ -229,7 +229,7 @@ def test_fatal_errors_are_raised_at_once(make_sample, error):
             raise error
 
     with pytest.raises(type(error), match=str(error)):
-        Refused().verdicts(thoughts(make_sample, 5))
+        Refused().verdicts(make_responses(make_sample, 5))
     assert calls == [1]
 
 

@@ -24,7 +24,7 @@ from vlmrobust.judges import (
 OPTIONS = ("red", "blue", "green")
 
 
-class Says(Judge):
+class JudgeByLastWord(Judge):
     """Reads its verdict from the thought: an index, "-" for none, "?" for unsure."""
 
     def conclude(self, responses):
@@ -33,7 +33,7 @@ class Says(Judge):
         return Verdicts.of(torch.tensor(option), torch.tensor([word == "?" for word in said]))
 
 
-def thoughts(seed, count=300, answered=True):
+def make_thoughts(seed, count=300, answered=True):
     rng = np.random.default_rng(seed)
     labels = rng.integers(-1, 3, count).tolist()
     said = [int(label) if rng.random() < 0.8 else int(rng.integers(-1, 3)) for label in labels]
@@ -56,8 +56,8 @@ def expected_and_judged(rows):
 
 
 def test_rates_equal_sklearn_and_a_plain_loop():
-    rows = thoughts(1)
-    found = check(Says(), rows)
+    rows = make_thoughts(1)
+    found = check(JudgeByLastWord(), rows)
     truth, said = expected_and_judged(rows)
     assert found.balanced_accuracy.value == pytest.approx(balanced_accuracy_score(truth, said))
     for side in ("consistent", "inconsistent"):
@@ -72,12 +72,12 @@ def test_rates_equal_sklearn_and_a_plain_loop():
 
 
 def test_intervals_are_exact_and_contain_the_value():
-    found = check(Says(), thoughts(2))
+    found = check(JudgeByLastWord(), make_thoughts(2))
     rate = found.coverage
     hits = round(rate.value * rate.cases)
     low, high = beta.ppf(0.025, hits, rate.cases - hits + 1), beta.ppf(0.975, hits + 1, rate.cases - hits)
     assert (rate.low, rate.high) == pytest.approx((low, high))
-    values = [check(Says(), thoughts(seed)).balanced_accuracy for seed in range(3, 8)]
+    values = [check(JudgeByLastWord(), make_thoughts(seed)).balanced_accuracy for seed in range(3, 8)]
     spread = float(np.std([rate.value for rate in values]))
     for rate in values:
         assert rate.low < rate.value < rate.high
@@ -85,16 +85,16 @@ def test_intervals_are_exact_and_contain_the_value():
 
 
 def test_results_by_style():
-    rows = thoughts(9)
-    found = check(Says(), rows)
+    rows = make_thoughts(9)
+    found = check(JudgeByLastWord(), rows)
     assert list(found.styles) == ["a", "b"]
     for style, part in found.styles.items():
-        assert part.rates() == check(Says(), [row for row in rows if row.style == style]).rates()
+        assert part.rates() == check(JudgeByLastWord(), [row for row in rows if row.style == style]).rates()
 
 
 def test_unknown_answer_is_replaced_by_the_label_and_another_option():
-    rows = thoughts(10, answered=False)
-    found = check(Says(), rows)
+    rows = make_thoughts(10, answered=False)
+    found = check(JudgeByLastWord(), rows)
     labelled = sum(row.label is not None for row in rows)
     assert (found.thoughts, found.cases) == (len(rows), len(rows) + labelled)
     assert found.false_alarms.cases == found.misses.cases == labelled
@@ -185,12 +185,12 @@ def test_only_the_default_rules_were_measured():
 @pytest.mark.parametrize(("count", "right"), [(3, 2), (5, 3), (40, 40), (40, 0)])
 def test_balanced_accuracy_without_variation_has_no_interval(count, right):
     rows = [LabelledThought(f"{place} {0 if place < right else 1}", "Which?", OPTIONS, 0, 0) for place in range(count)]
-    rate = check(Says(), rows).balanced_accuracy
+    rate = check(JudgeByLastWord(), rows).balanced_accuracy
     assert rate.value == right / count
     assert np.isnan([rate.low, rate.high]).all()
 
 
 def test_balanced_accuracy_of_six_thoughts_has_an_interval():
     rows = [LabelledThought(f"{place} {place % 2}", "Which?", OPTIONS, 0, 0) for place in range(6)]
-    rate = check(Says(), rows).balanced_accuracy
+    rate = check(JudgeByLastWord(), rows).balanced_accuracy
     assert rate.low < rate.value == 0.5 < rate.high

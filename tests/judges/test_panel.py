@@ -150,14 +150,16 @@ def test_no_responses():
 @given(VOTES)
 def test_first_verdict_decides_in_sequence(votes):
     responses = make_responses([0] * len(votes))
-    verdicts = Panel(*(_reading(votes, place) for place in range(len(votes[0]))), rule="first_sure").verdicts(responses)
+    verdicts = Panel(*(make_reading(votes, place) for place in range(len(votes[0]))), rule="first_sure").verdicts(
+        responses
+    )
     for row, option, unsure in zip(votes, verdicts.option.tolist(), verdicts.unsure.tolist(), strict=True):
         named = next((vote for vote in row if vote is not UNSURE and vote >= 0), row[-1])
         assert (option, unsure) == ((-1, True) if named is UNSURE else (named, False))
 
 
 class Reading(Judge):
-    """Says of each sample what it was told to say, however many it is shown."""
+    """Gives each sample its own verdict, however many samples it is shown."""
 
     says: dict[str, int | None]
     asked: Any = None
@@ -171,14 +173,14 @@ class Reading(Judge):
         return Verdicts(option, torch.tensor([each is UNSURE for each in said]), torch.full((len(said),), self.sure))
 
 
-def _reading(votes, place, **fields):
+def make_reading(votes, place, **fields):
     return Reading(says={f"q{row}": vote[place] for row, vote in enumerate(votes)}, name=f"judge {place}", **fields)
 
 
 def test_next_judges_see_only_undecided_thoughts():
     votes = [(0, 1), (UNSURE, 2), (-1, 1), (2, UNSURE), (UNSURE, UNSURE)]
     asked = []
-    panel = Panel(_reading(votes, 0, sure=0.5), _reading(votes, 1, asked=asked, sure=0.9), rule="first_sure")
+    panel = Panel(make_reading(votes, 0, sure=0.5), make_reading(votes, 1, asked=asked, sure=0.9), rule="first_sure")
     verdicts = panel.verdicts(make_responses([0] * len(votes)))
     assert asked == ["q1", "q2", "q4"]
     assert verdicts.option.tolist() == [0, 2, 1, 2, -1]
@@ -190,7 +192,7 @@ def test_panel_uses_the_largest_min_contradiction():
     votes = [(1,), (0,)]
     responses = make_responses([0, 0])
     for sure, consistency in ((0.85, [math.nan, 1.0]), (0.95, [0.0, 1.0])):
-        panel = Panel(_reading(votes, 0, sure=sure), RuleJudge(), rule="first_sure")
+        panel = Panel(make_reading(votes, 0, sure=sure), RuleJudge(), rule="first_sure")
         assert panel.min_contradiction == RuleJudge().min_contradiction == 0.9
         assert panel.consistent(responses).tolist() == pytest.approx(consistency, nan_ok=True)
     assert Panel(RuleJudge(), RuleJudge(), min_contradiction=0.5).min_contradiction == 0.5
@@ -209,7 +211,7 @@ class Failing(Reading):
 @pytest.mark.parametrize("rule", ["majority", "strict", "first_sure"])
 def test_failing_judge_is_an_error_if_its_vote_is_needed(rule):
     votes = [(0, 0), (UNSURE, None), (1, None)]
-    first = _reading([(vote,) for vote, _ in votes], 0)
+    first = make_reading([(vote,) for vote, _ in votes], 0)
     second = Failing(says={"q0": 0}, name="second")
     verdicts = Panel(first, second, rule=rule).verdicts(make_responses([0, 0, 1]))
     lost = {1} if rule == "first_sure" else {1, 2}
@@ -261,7 +263,7 @@ def log(tmp_path):
     return path
 
 
-def seen(log):
+def judged_thoughts(log):
     return log.read_text().split()
 
 
@@ -273,9 +275,9 @@ def test_verdicts_equal_the_judges_and_are_requested_once(make_pairs, log, tmp_p
         verdicts, plain = kept.verdicts(responses), judge.conclude(responses)
         for field in ("option", "unsure", "probability"):
             assert torch.equal(getattr(verdicts, field), getattr(plain, field))
-    assert len(seen(log)) == 3 * 300  # twice by the judge itself, once by the one that keeps
+    assert len(judged_thoughts(log)) == 3 * 300  # twice by the judge itself, once by the one that keeps
     kept.verdicts(Responses.of(*make_pairs(310)))
-    assert seen(log)[900:] == [str(number) for number in range(300, 310)]
+    assert judged_thoughts(log)[900:] == [str(number) for number in range(300, 310)]
     assert (kept.title, kept.identity()) == ("Counted", judge.identity())
 
 
@@ -290,7 +292,7 @@ def test_verdicts_depend_on_question_options_and_letters(make_pairs, log, tmp_pa
     kept = Kept(Counted(log=str(log)), tmp_path)
     for asked_of in changed:
         kept.verdicts(Responses.of(asked_of, said))
-    assert seen(log) == ["0"] * len(changed)
+    assert judged_thoughts(log) == ["0"] * len(changed)
 
 
 def test_thoughts_with_equal_ends_are_distinct(make_pairs, log, tmp_path):
@@ -303,7 +305,7 @@ def test_two_judges_never_share_a_file(make_pairs, log, tmp_path):
     responses = Responses.of(*make_pairs(5))
     for strictness in (0, 1):
         Kept(Counted(log=str(log), strictness=strictness), tmp_path / "verdicts").verdicts(responses)
-    assert len(seen(log)) == 10
+    assert len(judged_thoughts(log)) == 10
     files = sorted(path.name for path in (tmp_path / "verdicts").iterdir())
     assert len({name.rsplit("-", 1)[0] for name in files}) == 2
 
@@ -317,7 +319,7 @@ def test_only_failed_thoughts_are_judged_again(make_pairs, log, tmp_path):
     assert (again.errors, again.option.tolist()) == (verdicts.errors, verdicts.option.tolist())
     log.write_text("")
     assert Kept(Counted(log=str(log)), tmp_path).verdicts(responses).errors == {}
-    assert seen(log) == ["3"]
+    assert judged_thoughts(log) == ["3"]
 
 
 def test_error_names_an_invalid_line(make_pairs, log, tmp_path):
@@ -335,7 +337,7 @@ def test_truncated_line_is_judged_again(make_pairs, log, tmp_path):
     (file,) = (tmp_path / "verdicts").iterdir()
     file.write_bytes(file.read_bytes()[:-9])
     kept.verdicts(Responses.of(*make_pairs(3)))
-    assert seen(log)[3:] == ["2"]
+    assert judged_thoughts(log)[3:] == ["2"]
 
 
 KILLED = """
@@ -363,10 +365,10 @@ def test_killed_judge_resumes(make_pairs, log, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    before = len(seen(log))
+    before = len(judged_thoughts(log))
     assert 500 < before < 1000
     again = report.score([Consistency(judge=Counted(log=str(log)))], verdicts=verdicts)
-    asked_twice = len(seen(log)) - 1000
+    asked_twice = len(judged_thoughts(log)) - 1000
     assert 0 < asked_twice <= 128  # the batch that the kill took, and no other
     plain = report.score([Consistency(judge=Counted(log=str(log)))])
     assert again.frame["consistency"].equals(plain.frame["consistency"])
@@ -380,7 +382,7 @@ def test_evaluator_caches_costly_verdicts(log, tmp_path, make_sample):
     judge = Numbering(log=str(log))
     metrics = [*default_metrics()[:1], Consistency(judge=judge), Consistency(name="rules", judge=RuleJudge())]
     reports = [Evaluator(FakeModel(opens_images=False), [], metrics).run(samples, tmp_path / "run") for _ in range(2)]
-    assert seen(log) == ["asked"]
+    assert judged_thoughts(log) == ["asked"]
     assert reports[0].frame.equals(reports[1].frame)
     assert len(list((tmp_path / "run" / "verdicts").iterdir())) == 1
     # What the report holds is the user's judge: two runs of it can be put together.
@@ -433,7 +435,7 @@ def test_panel_keeps_verdicts_if_its_last_judge_fails(make_pairs, log, tmp_path)
         assert frame["consistency"].notna().sum() == 7
 
 
-def of_file(path, option):
+def judge_class_in(path, option):
     """Return a class `Mine` from a module of its own, which names one option of every thought."""
     path.write_text(
         "import torch\n"
@@ -453,11 +455,11 @@ def of_file(path, option):
 def test_judges_are_distinguished_by_class_source_and_name(make_pairs, log, tmp_path):
     responses = Responses.of(*make_pairs(3))
     for option in (0, 1):
-        kept = Kept(of_file(tmp_path / f"mine_{option}.py", option)(), tmp_path / "verdicts")
+        kept = Kept(judge_class_in(tmp_path / f"mine_{option}.py", option)(), tmp_path / "verdicts")
         assert kept.verdicts(responses).option.tolist() == [option] * 3
     for name in ("a/b", "a-b"):
         Kept(Counted(log=str(log), name=name), tmp_path / "named").verdicts(responses)
-    assert len(seen(log)) == 6
+    assert len(judged_thoughts(log)) == 6
     assert len(list((tmp_path / "named").iterdir())) == 2
 
 

@@ -20,9 +20,14 @@ from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace as Obj
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
+
+if TYPE_CHECKING:
+    import pytest
+
+    from vlmrobust import Prompt
 
 Steps = list[tuple[str, dict[str, float]]]
 
@@ -398,3 +403,47 @@ def make_entry(
         return Obj(token=data.decode(errors="replace"), logprob=value, bytes=list(data) if with_bytes else None)
 
     return Obj(**vars(shown(token, logprob)), top_logprobs=[shown(*other) for other in top])
+
+
+def sample_bodies(server: ChatServer) -> list[dict[str, Any]]:
+    """Return the bodies of requests about samples; those that test the server have no image."""
+    return [body for body in server.seen if len(body["messages"][0]["content"]) > 1]
+
+
+def answer_distribution(server: ChatServer, prompt: "Prompt") -> tuple[str, dict[str, float]]:
+    """Return the token of the answer's letter, and the distribution from which it was generated."""
+    bodies = (body for body in server.seen if body["messages"][0]["content"][-1]["text"] == prompt.text)
+    text, _ = server.render(next(body for body in bodies if body.get("max_tokens") != 1))
+    written = ""
+    for token, shares in server.model.write(text, 512, None)[0]:
+        written += token
+        if re.search(r"<answer>\W?[A-Z]\Z", written):
+            return token, shares
+    raise AssertionError(written)
+
+
+def probabilities_by_letter(shares: dict[str, float]) -> Counter[str]:
+    """Sum the probabilities of each letter's tokens in a plain loop."""
+    found: Counter[str] = Counter()
+    for token, share in shares.items():
+        core = token.strip(' (>["')
+        if len(core) == 1 and core.isupper():
+            found[core] += share
+    return found
+
+
+def change_replies(server: ChatServer, monkeypatch: "pytest.MonkeyPatch", change: Callable[[Any, Any], None]) -> None:
+    """Make a server change its replies; `change` gets the body of a request and the reply."""
+    completion = server.completion
+
+    def changed(body: Any) -> Any:
+        reply = completion(body)
+        change(body, reply)
+        return reply
+
+    monkeypatch.setattr(server, "completion", changed)
+
+
+def change_choices(server: ChatServer, monkeypatch: "pytest.MonkeyPatch", change: Callable[[Any, Any], None]) -> None:
+    """Make a server change the choices of its replies; `change` gets the body of a request and the choice."""
+    change_replies(server, monkeypatch, lambda body, reply: change(body, reply["choices"][0]))

@@ -3,7 +3,7 @@
 import logging
 
 import pytest
-from openai_server import ToyModel
+from openai_server import ToyModel, change_replies
 
 from vlmrobust import Evaluator
 from vlmrobust.models.base import RefusedError
@@ -26,17 +26,6 @@ def test_a_server_with_all_capabilities(server, model_at):
     assert found.image_is_seen
     assert len(server.seen) < 30
     assert all(len(line) < 100 for line in str(found).splitlines())
-
-
-def change_replies(server, monkeypatch, change):
-    completion = server.completion
-
-    def made(body):
-        reply = completion(body)
-        change(body, reply)
-        return reply
-
-    monkeypatch.setattr(server, "completion", made)
 
 
 def scale_logprobs(body, reply):

@@ -5,7 +5,7 @@ import io
 import re
 
 import pytest
-from openai_server import END, ToyModel
+from openai_server import END, ToyModel, sample_bodies
 from PIL import Image
 
 from vlmrobust import Prompt, Report, expand
@@ -161,10 +161,6 @@ def make_prompts(count=2):
 
 def probes_of(server):
     return [body for body in server.seen if len(body["messages"][0]["content"]) == 1]
-
-
-def sample_bodies(server):
-    return [body for body in server.seen if len(body["messages"][0]["content"]) > 1]
 
 
 @pytest.mark.parametrize("prefill", ["flag", "always"])

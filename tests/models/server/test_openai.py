@@ -2,14 +2,13 @@
 
 import logging
 import math
-import re
 import sys
 import threading
 import time
 from collections import Counter
 
 import pytest
-from openai_server import KEY, ToyModel
+from openai_server import KEY, ToyModel, answer_distribution, change_choices, probabilities_by_letter, sample_bodies
 from PIL import Image
 from written import written
 
@@ -27,38 +26,11 @@ def test_it_passes_the_model_check(server, model_at):
     assert server.keys == {f"Bearer {KEY}"}
 
 
-def sample_bodies(server):
-    """Return the bodies of requests about samples; those that test the server have no image."""
-    return [body for body in server.seen if len(body["messages"][0]["content"]) > 1]
-
-
 def make_prompts(count=2, *conditions):
     return list(expand(varied_samples()[:count], conditions, seed=0))
 
 
 # --- letters ----------------------------------------------------------------------------------------------------------
-
-
-def answer_distribution(server, prompt):
-    """Return the token of the answer's letter and the distribution from which it was generated."""
-    body = next(body for body in server.seen if body["messages"][0]["content"][-1]["text"] == prompt.text)
-    text, _ = server.render(body)
-    written = ""
-    for token, shares in server.model.write(text, 512, None)[0]:
-        written += token
-        if re.search(r"<answer>\W?[A-Z]\Z", written):
-            return token, shares
-    raise AssertionError(written)
-
-
-def probabilities_by_letter(shares):
-    """Sum the probabilities of each letter's tokens in a plain loop."""
-    found = Counter()
-    for token, share in shares.items():
-        core = token.strip(" (>")
-        if len(core) == 1 and core.isupper():
-            found[core] += share
-    return found
 
 
 @pytest.mark.parametrize("with_bytes", [True, False])
@@ -361,7 +333,7 @@ def test_invalid_values_in_a_reply_are_an_error_row(server, model_at, monkeypatc
     def change(body, choice):
         choice["logprobs"]["content"][-1].update(wrong)
 
-    change_replies(server, monkeypatch, change)
+    change_choices(server, monkeypatch, change)
     [response] = model_at(server).respond(make_prompts(1))
     assert response.status == "error"
     assert message in response.error
@@ -374,7 +346,7 @@ def test_if_log_probabilities_are_missing_the_visible_text_remains(server, model
         if len(choice["logprobs"]["content"]) > 3:
             del choice["logprobs"]["content"][1:3]
 
-    change_replies(server, monkeypatch, change)
+    change_choices(server, monkeypatch, change)
     for response, other in zip(model_at(server).respond(make_prompts(2, StopThink())), plain, strict=True):
         assert (response.text, response.answer, response.status) == (other.text, other.answer, "answered")
 
@@ -384,19 +356,6 @@ def test_a_reply_without_a_choice_is_an_error_row(server, model_at, monkeypatch)
     [response] = model_at(server).respond(make_prompts(1))
     assert response.status == "error"
     assert "expected a chat completion with a choice" in response.error
-
-
-def change_replies(server, monkeypatch, change):
-    """Make a server change the choice of its replies; `change` gets the request's body and the choice."""
-    completion = server.completion
-
-    def changed(body):
-        reply = completion(body)
-        [choice] = reply["choices"]
-        change(body, choice)
-        return reply
-
-    monkeypatch.setattr(server, "completion", changed)
 
 
 def test_an_unreadable_reply_is_an_error_row_and_others_are_kept(server, model_at, monkeypatch):
@@ -412,7 +371,7 @@ def test_an_unreadable_reply_is_an_error_row_and_others_are_kept(server, model_a
         if text == prompts[3].text:
             choice["message"] = None
 
-    change_replies(server, monkeypatch, change)
+    change_choices(server, monkeypatch, change)
     model = model_at(server)
     responses = model.respond(prompts)
     assert [response.status for response in responses] == ["answered", "error", "answered", "error", "answered"]
@@ -428,7 +387,7 @@ def test_null_log_probabilities_leave_the_text(server, model_at, monkeypatch):
             for shown in (entry, *entry.pop("top_logprobs")):
                 shown["logprob"] = None
 
-    change_replies(server, monkeypatch, change)
+    change_choices(server, monkeypatch, change)
     for response in model_at(server).respond(make_prompts(2)):
         assert (response.status, response.option_logprobs, response.logprob_floor) == ("answered", None, None)
 
@@ -447,7 +406,7 @@ def test_if_a_readout_returns_no_letters_the_answer_is_generated(server, model_a
 
     left_out = []
     server.model = Model()
-    change_replies(server, monkeypatch, change)
+    change_choices(server, monkeypatch, change)
     prompts = [prompt for prompt in make_prompts(3, StopThink()) if prompt.condition == "stop_think"]
     responses = model_at(server).respond(prompts)
     assert Counter(left_out) == Counter(f"{prompt.prefill}<answer>" for prompt in prompts)

@@ -2,10 +2,9 @@
 
 import math
 import re
-from collections import Counter
 
 import pytest
-from openai_server import ToyModel
+from openai_server import ToyModel, answer_distribution, probabilities_by_letter
 
 from vlmrobust import Sample, Style, expand
 from vlmrobust.models.base import RefusedError
@@ -60,29 +59,6 @@ def make_prompts(count, *conditions, style=None):
     return list(expand(varied_samples()[:count], conditions, seed=0, style=style))
 
 
-def probabilities_by_letter(shares):
-    found = Counter()
-    for token, share in shares.items():
-        core = token.strip(' (>["')
-        if len(core) == 1 and core.isupper():
-            found[core] += share
-    return found
-
-
-def answer_distribution(server, prompt):
-    """Return the distribution from which the answer's letter was generated."""
-    body = next(
-        b for b in server.seen if b["messages"][0]["content"][-1]["text"] == prompt.text and b["max_tokens"] > 1
-    )
-    text, _ = server.render(body)
-    text_so_far = ""
-    for token, shares in server.model.write(text, 512, None)[0]:
-        text_so_far += token
-        if re.search(r"<answer>\W?[A-Z]\Z", text_so_far):
-            return shares
-    raise AssertionError(text_so_far)
-
-
 def render_turn(server, prompt, turn):
     messages = next(b for b in server.seen if b["messages"][0]["content"][-1]["text"] == prompt.text)["messages"]
     body = {"messages": [messages[0], {"role": "assistant", "content": turn}]} if turn else {"messages": messages}
@@ -100,7 +76,7 @@ def test_letters_are_exact_where_the_model_generated_its_answer(server, model_at
     prompts = make_prompts(5)
     model = model_at(server, top_logprobs=1, **tokenizer_options(server, source))
     for prompt, response in zip(prompts, model.respond(prompts), strict=True):
-        expected = probabilities_by_letter(answer_distribution(server, prompt))
+        expected = probabilities_by_letter(answer_distribution(server, prompt)[1])
         assert (response.readout, response.logprob_floor) == ("own_thought", None)
         for letter, logprob in zip(prompt.style.letters, response.option_logprobs, strict=False):
             assert math.exp(logprob) == pytest.approx(expected[letter], rel=1e-6)
@@ -143,7 +119,7 @@ def test_of_many_options_the_likeliest_forms_are_requested(server, model_at, sou
         texts = {server.vocabulary.tokens[number] for number in ids}
         assert {form.format(letter) for form in FORMS[:4] for letter in prompts[0].style.letters} <= texts
     assert all(math.isfinite(logprob) for response in (base, forced) for logprob in response.option_logprobs)
-    expected = probabilities_by_letter(answer_distribution(server, prompts[0]))
+    expected = probabilities_by_letter(answer_distribution(server, prompts[0])[1])
     for letter, logprob in zip(prompts[0].style.letters, base.option_logprobs, strict=True):
         assert math.exp(logprob) == pytest.approx(expected[letter], rel=1e-6)  # beyond the top 20 as well
 
