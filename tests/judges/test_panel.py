@@ -150,9 +150,8 @@ def test_no_responses():
 @given(VOTES)
 def test_first_verdict_decides_in_sequence(votes):
     responses = make_responses([0] * len(votes))
-    verdicts = Panel(*(make_reading(votes, place) for place in range(len(votes[0]))), rule="first_sure").verdicts(
-        responses
-    )
+    judges = [make_reading(votes, place) for place in range(len(votes[0]))]
+    verdicts = Panel(*judges, rule="first_sure").verdicts(responses)
     for row, option, unsure in zip(votes, verdicts.option.tolist(), verdicts.unsure.tolist(), strict=True):
         named = next((vote for vote in row if vote is not UNSURE and vote >= 0), row[-1])
         assert (option, unsure) == ((-1, True) if named is UNSURE else (named, False))
