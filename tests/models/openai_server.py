@@ -412,8 +412,13 @@ def sample_bodies(server: ChatServer) -> list[dict[str, Any]]:
 
 def answer_distribution(server: ChatServer, prompt: "Prompt") -> tuple[str, dict[str, float]]:
     """Return the token of the answer's letter, and the distribution from which it was generated."""
-    bodies = (body for body in server.seen if body["messages"][0]["content"][-1]["text"] == prompt.text)
-    text, _ = server.render(next(body for body in bodies if body.get("max_tokens") != 1))
+
+    def is_sent_for(body: dict[str, Any]) -> bool:
+        first, last = body["messages"][0], body["messages"][-1]
+        assistant = last["content"] if last["role"] == "assistant" else ""
+        return (first["content"][-1]["text"], assistant) == (prompt.text, prompt.prefill)
+
+    text, _ = server.render(next(filter(is_sent_for, server.seen)))
     written = ""
     for token, shares in server.model.write(text, 512, None)[0]:
         written += token
