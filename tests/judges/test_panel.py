@@ -342,7 +342,7 @@ def test_truncated_line_is_judged_again(make_pairs, log, tmp_path):
 KILLED = """
 import sys
 from pathlib import Path
-sys.path[:0] = [{folder!r}]
+sys.path[:0] = {path!r}
 from test_panel import Counted
 from vlmrobust.judges import Kept
 from vlmrobust.report import Report
@@ -356,7 +356,7 @@ def test_killed_judge_resumes(make_pairs, log, tmp_path):
     report.save(tmp_path / "report.jsonl")
     verdicts = tmp_path / "verdicts"
     program = KILLED.format(
-        folder=str(Path(__file__).parent),
+        path=sys.path,
         report=str(tmp_path / "report.jsonl"),
         log=str(log),
         kill_after=500,
