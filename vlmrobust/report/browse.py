@@ -205,13 +205,12 @@ def _options(responses: Responses, row: int) -> list[dict[str, Any]]:
 
 def _flags(responses: Responses, columns: Sequence[Column], rows: Sequence[int]) -> dict[int, list[str]]:
     """Return by position the names in `FLAGS` that hold for each response; `rows` are whole samples."""
-    columns = [column.taken(rows) for column in columns if column.name == "consistency"]
+    consistency = next((column.scores[rows] for column in columns if column.name == "consistency"), None)
     responses = responses.select(rows)
     scored = ~responses.has_status(*UNSCORED)
     correct = functional.accuracy(responses.choice, responses.target, scored)
     before = _base_values(responses, correct)
     misled = torch.where(responses.asserted == responses.target, -1, responses.asserted)
-    consistency = next((column.scores for column in columns), None)
     held = {
         "harmed": (before == 1) & (correct == 0),
         "helped": (before == 0) & (correct == 1),

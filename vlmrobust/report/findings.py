@@ -307,7 +307,14 @@ def _limits(condition: _Condition) -> Iterator[Finding]:
     part = condition.lost["abstained"]
     if abstained is not None and (_is_many(abstained) or _is_part(fall, part, [abstained])):
         yield condition.finding("abstention", finding_texts.abstained(abstained, fall, part))
-    yield from _cut_off(condition, fall)
+    truncated, unparsed = condition.rows.get("truncated_rate"), condition.rows.get("unparsed_rate")
+    if truncated is None or math.isnan(truncated.value):
+        return
+    part = condition.lost["truncated"] + condition.lost["unparsed"]
+    rates = [truncated] if unparsed is None else [truncated, unparsed]
+    # If the condition is compared with base, it matters only as a part of a fall.
+    if _is_part(fall, part, rates) or (accuracy is None and any(map(_is_many, rates))):
+        yield condition.finding("truncation", finding_texts.cut_off(rates, fall, part))
 
 
 def _shared_limits(conditions: Sequence[_Condition], letters: Sequence[str]) -> Iterator[Finding]:
@@ -353,18 +360,6 @@ def _joint_findings(
         name = group[0].unit.condition if len(group) == 1 else None
         labels = tuple(condition.label for condition in group)
         yield Finding(kind, name, f"{', '.join(labels)}: {sentence_of(*arguments)}", kind in _LIMITS, labels)
-
-
-def _cut_off(condition: _Condition, fall: SummaryRow | None) -> Iterator[Finding]:
-    truncated, unparsed = condition.rows.get("truncated_rate"), condition.rows.get("unparsed_rate")
-    part = condition.lost["truncated"] + condition.lost["unparsed"]
-    if truncated is None or math.isnan(truncated.value):
-        return
-    rates = [truncated] if unparsed is None else [truncated, unparsed]
-    # If the condition is compared with base, it matters only as a part of a fall.
-    is_alone = condition.compared("accuracy") is None
-    if _is_part(fall, part, rates) or (is_alone and any(map(_is_many, rates))):
-        yield condition.finding("truncation", finding_texts.cut_off(rates, fall, part))
 
 
 def _is_many(row: SummaryRow) -> bool:
