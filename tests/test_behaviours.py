@@ -36,7 +36,7 @@ def samples(count: int) -> list[Sample]:
     return make_samples(count, question="Which colour is the cube?", options=OPTIONS)
 
 
-def run(model, count=40, **options) -> Report:
+def make_report(model, count=40, **options) -> Report:
     return Evaluator(model, paper_conditions(), METRICS, batch_size=count, **options).run(samples(count))
 
 
@@ -149,7 +149,7 @@ def test_every_metric_has_its_theory():
 
 
 def test_a_model_that_is_always_right_is_stubborn_whatever_is_said():
-    report = run(FakeModel(accuracy=1, follow_caption=0, follow_think=0, opens_images=False))
+    report = make_report(FakeModel(accuracy=1, follow_caption=0, follow_think=0, opens_images=False))
     check(report, {name: theory(name, "right", None if name == "stop_think" else True) for name in CONDITIONS})
     assert report.robust_accuracy().iloc[0]["value"] == 1
     assert set(report.hedge_recovery().query("metric == 'accuracy'")["note"]) == {
@@ -159,7 +159,7 @@ def test_a_model_that_is_always_right_is_stubborn_whatever_is_said():
 
 
 def test_a_model_that_follows_the_caption_falls_under_wrong_captions_alone_and_is_consistent():
-    report = run(FakeModel(accuracy=1, follow_caption=1, follow_think=0, opens_images=False))
+    report = make_report(FakeModel(accuracy=1, follow_caption=1, follow_think=0, opens_images=False))
     check(
         report,
         {
@@ -172,7 +172,7 @@ def test_a_model_that_follows_the_caption_falls_under_wrong_captions_alone_and_i
 
 
 def test_a_model_that_follows_the_thought_falls_under_wrong_thoughts_alone_and_is_consistent():
-    report = run(FakeModel(accuracy=1, follow_caption=0, follow_think=1, opens_images=False))
+    report = make_report(FakeModel(accuracy=1, follow_caption=0, follow_think=1, opens_images=False))
     check(
         report,
         {
@@ -186,7 +186,7 @@ def test_a_model_that_follows_the_thought_falls_under_wrong_thoughts_alone_and_i
 
 
 def test_a_model_that_contradicts_its_thought_is_right_and_inconsistent():
-    report = run(FakeModel(accuracy=1, follow_caption=0, follow_think=0, contradict=1, opens_images=False))
+    report = make_report(FakeModel(accuracy=1, follow_caption=0, follow_think=0, contradict=1, opens_images=False))
     check(report, {name: theory(name, "right", None if name == "stop_think" else False) for name in CONDITIONS})
 
 
@@ -198,7 +198,7 @@ def binomial(n: int, rate: float) -> Within:
 def test_a_model_that_ignores_the_image_guesses_and_takes_every_text_for_true():
     n, chance = 200, 1 / len(OPTIONS)
     # Right in a quarter of samples and evenly wrong in the others: the image says nothing, the texts decide.
-    report = run(FakeModel(accuracy=chance, opens_images=False), n)
+    report = make_report(FakeModel(accuracy=chance, opens_images=False), n)
     found = values(report)
     base = found["base"]
     assert base["accuracy"] == binomial(n, chance)
@@ -237,7 +237,7 @@ class Random:
 
 def test_a_model_that_answers_at_random_is_at_chance_in_every_metric():
     n, chance = 200, 1 / len(OPTIONS)
-    report = run(Random(), n)
+    report = make_report(Random(), n)
     found = values(report)
     for name in CONDITIONS:
         row = found[name]
@@ -267,7 +267,9 @@ def test_a_model_that_answers_at_random_is_at_chance_in_every_metric():
 
 def test_draws_that_are_guesses_flip_by_themselves_and_the_floor_says_so():
     n, chance = 100, 1 / len(OPTIONS)
-    report = run(FakeModel(guess=1, opens_images=False), n, draws=2).score([metrics.FlipRate(), metrics.Harmed()])
+    report = make_report(FakeModel(guess=1, opens_images=False), n, draws=2).score(
+        [metrics.FlipRate(), metrics.Harmed()]
+    )
     summary = report.summary.set_index(["metric", "condition"])
     assert summary.loc[("flip_rate", "base"), "value"] == binomial(n, 1 - chance)
     assert summary.loc[("harmed", "base"), "value"] == binomial(n, chance * (1 - chance))
@@ -277,6 +279,6 @@ def test_draws_that_are_guesses_flip_by_themselves_and_the_floor_says_so():
 
 
 def test_all_thoughts_are_of_one_length_and_rank_nothing():
-    survival = run(Random(), 40).survival().query("predictor == 'thought_length' and population == 'all'")
+    survival = make_report(Random(), 40).survival().query("predictor == 'thought_length' and population == 'all'")
     assert set(survival["auroc"]) == {0.5}
     assert (survival["high"] - survival["low"] > 0.2).all()

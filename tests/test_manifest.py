@@ -11,7 +11,7 @@ from vlmrobust.testing import FakeModel
 from vlmrobust.types import Turn
 
 
-def told(prompt, option, rng):
+def option_text(prompt, option, rng):
     return f"It is {prompt.sample.options[option]}."
 
 
@@ -21,10 +21,10 @@ def manifest(*conditions, **changes):
 
 
 def test_configs_hold_class_fields_and_text_sources_by_name():
-    config = config_of(WrongThink(source=told, hedge="but") + AbstainOption(text="unsure"))
+    config = config_of(WrongThink(source=option_text, hedge="but") + AbstainOption(text="unsure"))
     assert config["class"] == "vlmrobust.perturbations.base.Compose"
     first, second = config["perturbations"]
-    assert first["source"].endswith("test_manifest.told")
+    assert first["source"].endswith("test_manifest.option_text")
     assert (first["hedge"], second["text"]) == ("but", "unsure")
 
 

@@ -290,12 +290,12 @@ def test_reports_from_before_settings_were_saved_grow_as_well(samples, tmp_path)
 def two(samples, tmp_path):
     """Return a function that makes two directories which have some samples in common."""
 
-    def made(second=None, **changes):
+    def make_two(second=None, **changes):
         call(tmp_path / "a", samples[:4], [STOP])
         call(tmp_path / "b", second or samples[2:6], [STOP], **changes)
         return [tmp_path / "a", tmp_path / "b"]
 
-    return made
+    return make_two
 
 
 def with_changes(samples, **changes):

@@ -24,7 +24,7 @@ from vlmrobust.testing import FakeModel
 from vlmrobust.unreported import Unreported
 
 
-def killed(folder, when):
+def run_and_kill(folder, when):
     script = Path(__file__).parent / "kills" / "unreported_run.py"
     done = subprocess.run([sys.executable, script, folder, when], capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
@@ -38,7 +38,7 @@ def killed(folder, when):
     ],
 )
 def test_a_run_that_was_killed_before_its_report_says_what_it_holds(tmp_path, when, counts):
-    killed(tmp_path, when)
+    run_and_kill(tmp_path, when)
     listed = ", ".join(f"{name} {count}" for name, count in counts.items())
     told = rf"found none; {sum(counts.values())} responses that the run directory holds are in no report \({listed}\)"
     with pytest.raises(FileNotFoundError, match=told):
@@ -63,7 +63,7 @@ def test_what_a_killed_call_adds_to_a_report_is_counted_wherever_it_is_shown(tmp
     caplog.clear()
     assert not Report.load(tmp_path).unreported
     assert not caplog.records
-    killed(tmp_path, when)
+    run_and_kill(tmp_path, when)
     report = Report.load(tmp_path)
     assert len(report) == 4
     assert report.unreported == Unreported(counts)
@@ -85,7 +85,7 @@ def test_what_a_killed_call_adds_to_a_report_is_counted_wherever_it_is_shown(tmp
 
 
 def test_a_kill_between_report_and_note_costs_reading_alone(tmp_path):
-    killed(tmp_path, "written")
+    run_and_kill(tmp_path, "written")
     assert not (tmp_path / "reported.json").exists()
     report = Report.load(tmp_path)
     assert (len(report), len(report.unreported)) == (18, 0)
@@ -237,7 +237,7 @@ def test_lines_that_cannot_be_read_are_told_and_the_report_is_loaded(tmp_path, c
 def test_a_merge_carries_what_is_in_no_report(tmp_path, caplog):
     a, b, c = (tmp_path / name for name in "abc")
     run(a, samples=SAMPLES[:2], conditions=[StopThink()])
-    killed(a, "answering")
+    run_and_kill(a, "answering")
     run(b, samples=SAMPLES[4:], conditions=[WrongCaption()])
     caplog.clear()
     merged = merge_runs([a, b], c)
@@ -251,7 +251,7 @@ def test_a_merge_carries_what_is_in_no_report(tmp_path, caplog):
 
 def test_a_copy_and_a_single_file_load_without_lines(tmp_path, caplog):
     run(tmp_path / "run", samples=SAMPLES[:2], conditions=[])
-    killed(tmp_path / "run", "answering")
+    run_and_kill(tmp_path / "run", "answering")
     caplog.clear()
     assert not Report.load(last_report_file(tmp_path / "run")).unreported  # the file is what was asked for
     (tmp_path / "copy").mkdir()
@@ -263,7 +263,7 @@ def test_a_copy_and_a_single_file_load_without_lines(tmp_path, caplog):
 def test_the_command_line_reports_it_in_every_format(tmp_path, caplog):
     caplog.set_level(logging.WARNING)
     run(tmp_path, samples=SAMPLES[:2], conditions=[StopThink()])
-    killed(tmp_path, "answered")
+    run_and_kill(tmp_path, "answered")
     for form in ([], ["--csv"], ["--json"]):
         caplog.clear()
         shown = CliRunner().invoke(app, ["report", str(tmp_path), *form])

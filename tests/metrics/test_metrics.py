@@ -49,7 +49,7 @@ def mass(prompt, response):
     return min(1.0, math.exp(logsumexp([*response.option_logprobs, *response.added_logprobs])))
 
 
-def shown(status):
+def status_rate(status):
     return lambda prompt, response: float(response.status == status) if scored(prompt, response) else NAN
 
 
@@ -117,9 +117,9 @@ def confidence(prompt, response):
 ORACLES = {
     "accuracy": chose(lambda prompt: prompt.sample.answer),
     "follow_rate": chose(lambda prompt: prompt.distractor),
-    "unparsed_rate": shown("unparsed"),
-    "truncated_rate": shown("truncated"),
-    "abstain_rate": shown("abstained"),
+    "unparsed_rate": status_rate("unparsed"),
+    "truncated_rate": status_rate("truncated"),
+    "abstain_rate": status_rate("abstained"),
     "correct_probability": with_letters(lambda prompt, response: probabilities(response)[prompt.sample.answer]),
     "letter_entropy": with_letters(lambda prompt, response: scipy_entropy(probabilities(response))),
     "correct_probability_with_added": with_letters(

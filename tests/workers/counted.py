@@ -101,14 +101,14 @@ def evaluator(log, *, on_error="record", kind=CountedModel, **behaviour):
     return Evaluator(model, CONDITIONS, METRICS, draws=2, batch_size=BATCH_SIZE, seed=5, on_error=on_error)
 
 
-def asked(log):
+def logged_keys(log):
     """Return the keys of all prompts, with repetitions."""
     return [tuple(json.loads(line)) for line in log.read_text().splitlines()] if log.exists() else []
 
 
 def repeated(log):
     """Return the sample ids with repeated prompts of the same condition and draw."""
-    keys = asked(log)
+    keys = logged_keys(log)
     return sorted({key[0] for key in keys if keys.count(key) > 1})
 
 

@@ -11,7 +11,7 @@ import traceback
 from pathlib import Path
 
 import torch
-from counted import EARLY, SAMPLES, QueuedModel, asked, busy, evaluator, repeated, same
+from counted import EARLY, SAMPLES, QueuedModel, busy, evaluator, logged_keys, repeated, same
 
 from vlmrobust.report import Report
 
@@ -53,7 +53,7 @@ def launch(world_size, action):
 def main(folder):
     torch.set_num_threads(1)  # threads do not survive a fork
     one = evaluator(folder / "one" / "log").run(SAMPLES, out=folder / "one")
-    keys = asked(folder / "one" / "log")
+    keys = logged_keys(folder / "one" / "log")
     result = {
         "asked by one": len(keys),
         "early answers of the batch": sum(key[:2] in {("q10", EARLY), ("q11", EARLY)} for key in keys),
@@ -69,34 +69,34 @@ def main(folder):
     for world_size in (1, 2, 4):
         out = folder / f"{world_size} ranks"
         result[f"{world_size} ranks"] = launch(world_size, compared(out))
-        result[f"asked by {world_size}"] = len(asked(out / "log"))
+        result[f"asked by {world_size}"] = len(logged_keys(out / "log"))
         result[f"repeated by {world_size}"] = repeated(out / "log")
     result["by 2 after 4"] = launch(2, compared(folder / "4 ranks"))
-    result["asked when complete"] = len(asked(folder / "4 ranks" / "log")) - result["asked by 4"]
+    result["asked when complete"] = len(logged_keys(folder / "4 ranks" / "log")) - result["asked by 4"]
 
     killed = folder / "killed"
     result["killed"] = launch(2, compared(killed, kills=(EARLY, "q10")))
-    result["asked before"] = len(asked(killed / "log"))
+    result["asked before"] = len(logged_keys(killed / "log"))
     result["resumed by 3"] = launch(3, compared(killed, kills=(EARLY, "q10")))
     result["repeated after a kill"] = repeated(killed / "log")
-    result["asked in all"] = len(asked(killed / "log"))
+    result["asked in all"] = len(logged_keys(killed / "log"))
 
     queued = folder / "queued"
     result["queued, killed"] = launch(2, compared(queued, kind=QueuedModel, kills=(EARLY, "q10")))
     result["queued, resumed by 2"] = launch(2, compared(queued, kind=QueuedModel, kills=(EARLY, "q10")))
-    result["queued, repeated"] = len(asked(queued / "log")) - len(set(asked(queued / "log")))
-    result["queued, asked"] = len(set(asked(queued / "log")))
+    result["queued, repeated"] = len(logged_keys(queued / "log")) - len(set(logged_keys(queued / "log")))
+    result["queued, asked"] = len(set(logged_keys(queued / "log")))
     result["queued, busy"] = sorted(max(numbers) for numbers in busy(queued / "log").values())
 
     failing = evaluator(folder / "failing" / "log", fails="q3", on_error="raise")
 
-    def told(rank):
+    def run_failing(rank):
         try:
             failing.run(SAMPLES, out=folder / "failing")
         except ZeroDivisionError as error:
             return " ".join(error.__notes__)
 
-    result["raised"] = launch(2, told)
+    result["raised"] = launch(2, run_failing)
 
     def in_turn(rank):
         return "".join(compared(folder / f"turn {turn}")(rank) for turn in range(5))

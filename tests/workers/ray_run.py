@@ -10,7 +10,7 @@ from pathlib import Path
 
 import ray
 import ray.data
-from counted import CONDITIONS, EARLY, SAMPLES, QueuedModel, asked, busy, evaluator, repeated, same
+from counted import CONDITIONS, EARLY, SAMPLES, QueuedModel, busy, evaluator, logged_keys, repeated, same
 
 from vlmrobust import Evaluator, OpenAIModel, Style
 from vlmrobust.workers import RayWorkers
@@ -42,19 +42,19 @@ def not_pickled(out):
     return said
 
 
-def told(error):
+def error_texts(error):
     return [type(error).__name__, str(error), *getattr(error, "__notes__", ())]
 
 
 def main(folder):
     one = evaluator(folder / "one" / "log").run(SAMPLES, out=folder / "one")
-    keys = asked(folder / "one" / "log")
+    keys = logged_keys(folder / "one" / "log")
     result = {
         "asked by one": len(keys),
         "early answers of the batch": sum(key[:2] in {("q10", EARLY), ("q11", EARLY)} for key in keys),
     }
     lost = _Actor(one_plan(), ModelSource(no_model), folder / "lost", "a run")({"batch": ray.cloudpickle.dumps(None)})
-    result["no model"] = told(ray.cloudpickle.loads(lost["error"]))
+    result["no model"] = error_texts(ray.cloudpickle.loads(lost["error"]))
     result["not pickled"] = not_pickled(folder / "not pickled")
     result["cluster for it"] = ray.is_initialized()
 
@@ -64,7 +64,7 @@ def main(folder):
     def compared(count, out, **behaviour):
         report = evaluator(out / "log", **behaviour).run(SAMPLES, out=out, workers=RayWorkers(count))
         result[f"same by {count}"] = same(report, one)
-        result[f"asked by {count}"] = len(asked(out / "log"))
+        result[f"asked by {count}"] = len(logged_keys(out / "log"))
         result[f"repeated by {count}"] = repeated(out / "log")
         result[f"files by {count}"] = len(list(out.glob("responses-*.jsonl")))
 
@@ -72,7 +72,7 @@ def main(folder):
     try:
         evaluator(failed / "log", fails="q25", on_error="raise").run(SAMPLES, out=failed, workers=RayWorkers(1))
     except ZeroDivisionError as error:
-        result["raised"] = told(error)
+        result["raised"] = error_texts(error)
     compared(1, failed)
     compared(2, folder / "killed", kills=(EARLY, "q10"))
     result["killed"] = (folder / "killed" / "killed").exists()
@@ -84,15 +84,15 @@ def main(folder):
     report = evaluator(queued / "log", **settings).run(SAMPLES, out=queued, workers=RayWorkers(2))
     result["queued, same"] = same(report, one)
     result["queued, killed"] = (queued / "killed").exists()
-    result["queued, repeated"] = len(asked(queued / "log")) - len(set(asked(queued / "log")))
-    result["queued, asked"] = len(set(asked(queued / "log")))
+    result["queued, repeated"] = len(logged_keys(queued / "log")) - len(set(logged_keys(queued / "log")))
+    result["queued, asked"] = len(set(logged_keys(queued / "log")))
     result["queued, busy"] = [numbers for _, numbers in sorted(busy(queued / "log").items())]
     failed = folder / "queued, failed"
     try:
         failing = evaluator(failed / "log", kind=QueuedModel, fails="q5", on_error="raise")
         failing.run(SAMPLES, out=failed, workers=RayWorkers(2))
     except ZeroDivisionError as error:
-        result["queued, raised"] = told(error)
+        result["queued, raised"] = error_texts(error)
     (folder / "result.json").write_text(json.dumps(result))
 
 

@@ -430,7 +430,7 @@ def test_threads_give_the_same_report_as_sequential_prompts(tmp_path: Path) -> N
     assert report.frame.equals(expected.frame)
 
 
-def asked(log: Path) -> list[Key]:
+def logged_keys(log: Path) -> list[Key]:
     return [tuple(json.loads(line)) for line in log.read_text().splitlines()] if log.exists() else []
 
 
@@ -467,9 +467,9 @@ def killed_runs(folder: Path) -> dict[str, Any]:
         time.sleep(chance.uniform(0.0, 0.12))
         os.kill(child, signal.SIGKILL)
         killed += os.WIFSIGNALED(os.waitpid(child, 0)[1])
-        again += len(before & set(asked(log)))
+        again += len(before & set(logged_keys(log)))
     resumed = run(folder / "run", folder / "log last", 0.0)
-    keys = [key for path in folder.glob("log *") for key in asked(path)]
+    keys = [key for path in folder.glob("log *") for key in logged_keys(path)]
     whole = run(folder / "whole", folder / "whole log", 0.0)
     run(folder / "run", folder / "nothing left", 0.0)
     return {
@@ -477,7 +477,7 @@ def killed_runs(folder: Path) -> dict[str, Any]:
         "killed": killed,
         "repeated although on disk": again,
         "repeated": len(keys) - len(set(keys)),
-        "asked when complete": len(asked(folder / "nothing left")),
+        "asked when complete": len(logged_keys(folder / "nothing left")),
     }
 
 
