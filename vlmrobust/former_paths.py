@@ -98,7 +98,7 @@ FORMER: Mapping[str, str] = {
         "report.html": "report.rendering",
         "report.merging": "report.accumulation report.concatenation report.joining",
         "report.metric_columns": "report.columns report.typed",
-        "report.overview": "report.tables",
+        "report.overview report.formats": "report.tables",
         "report.overview report.html": "report.headline",
         "report.pairing": "report.asserted",
         "report.repeats": "report.circular report.draws report.rotation",

@@ -94,6 +94,7 @@ def test_verl_with_another_reward_and_a_prefill() -> None:
         ("B", COLUMNS | {"options": "red, blue"}, "row 0, column 'options': expected a list of texts, got a string"),
         ("B", COLUMNS | {"options": [1, 2]}, "row 0, column 'options': expected a list of texts, got 1 in it"),
         ("B", COLUMNS | {"options": 3}, "row 0, column 'options': expected a list of texts, got 3"),
+        ("B", COLUMNS | {"options": np.array(3)}, r"row 0, column 'options': expected a list of texts, got array\(3\)"),
         ("B", COLUMNS | {"question": 7}, "row 0, column 'question': expected text, got int: 7"),
     ],
 )

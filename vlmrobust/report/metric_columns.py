@@ -101,7 +101,7 @@ class Column:
 def derived_column(
     name: str, scores: NDArray[np.float64], outcome: Outcome, *, higher_is_better: bool | None = True
 ) -> Column:
-    """Return a column of values that several responses have together, which no metric measures."""
+    """Return a column of values that come from elsewhere than a metric, such as averages of several responses."""
     return Column(
         name, scores, higher_is_better, is_paired=False, reads_letters=False, is_mean=True, metric=None, outcome=outcome
     )

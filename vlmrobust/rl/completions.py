@@ -6,7 +6,7 @@ continue their prefill are detected, counted, and parsed without it.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any, NamedTuple
 
 from ..prompting import IMAGE_MARK, parse_completion
@@ -183,15 +183,18 @@ def _wrap_single(completion: Any, known: Mapping[str, Any], reader: str) -> list
 def _parse_options(options: Any, where: str) -> tuple[str, ...] | None:
     if options is None:
         return None
-    got = f"{options!r:.80}"
     if isinstance(options, str | Mapping):  # iterable, but its characters or keys are not options
-        got = f"{'a string' if isinstance(options, str) else 'a mapping'}: {got}"
-    elif isinstance(options, Iterable):
-        found = tuple(options)
-        other = [option for option in found if not isinstance(option, str)]
-        if not other:
-            return found
-        got = f"{other[0]!r:.40} in it"
+        got = f"{'a string' if isinstance(options, str) else 'a mapping'}: {options!r:.80}"
+    else:
+        try:
+            found = tuple(options)
+        except TypeError:
+            got = f"{options!r:.80}"
+        else:
+            other = [option for option in found if not isinstance(option, str)]
+            if not other:
+                return found
+            got = f"{other[0]!r:.40} in it"
     raise ValueError(f"{where}, column 'options': expected a list of texts, got {got}")
 
 

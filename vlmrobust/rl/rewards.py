@@ -192,6 +192,8 @@ class FormatReward(Reward):
 
 
 class _JudgedReward(Reward):
+    """A `Reward` that asks a judge what a thought concludes."""
+
     judge: SerializeAsAny[Judge] = Field(default_factory=RuleJudge)
 
     def __init__(self, judge: Judge | None = None, **fields: Any) -> None:

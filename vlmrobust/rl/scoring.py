@@ -203,7 +203,7 @@ def _build_guard(setting: Any, place: str) -> Any:
     name = fields.pop("name", None)
     guard_class = _look_up(GUARDS, name, place, "a guard, or `recommended`")
     _check_names(fields, guard_class.model_fields, f"{place}, {name}: expected its fields")
-    for field in fields.keys() & {"reader", "judge"}:
+    for field in [field for field in ("reader", "judge") if field in fields]:
         fields[field] = _build_judge(fields[field], f"{place}, {name}, {field!r}")
     return named_errors(place, name, lambda: guard_class(**fields))
 
