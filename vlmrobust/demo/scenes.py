@@ -324,7 +324,7 @@ _ASK: dict[str, Callable[[np.random.Generator], Question | None]] = {
 
 
 def draw(index: int, seed: int = 0, split: Split = "samples") -> tuple[Scene, Question]:
-    """Draw the scene and question number `index`; kinds take turns. "samples" draws reserved scenes, "training" others."""
+    """Draw scene and question number `index`; kinds take turns. "samples" draws reserved scenes, "training" others."""
     kind = KINDS[index % len(KINDS)]
     rng = np.random.default_rng([0 if split == "samples" else 1, seed, index])
     while True:
