@@ -1,4 +1,8 @@
-"""Look up styles, judges and text writers by name."""
+"""Look up styles, judges and text writers by name, and read their API keys from environment variables (`secret`).
+
+For judges there are also their names in files (`slug_of`), and the metrics that depend on them (`judged_metrics`, with
+the columns `JUDGED_METRICS`).
+"""
 
 import os
 from collections.abc import Mapping

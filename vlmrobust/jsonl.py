@@ -1,4 +1,8 @@
-"""Read and write JSON Lines files that survive kills and have a single writing process each."""
+"""Read and write JSON Lines files that survive kills and have a single writing process each (`OwnFile`).
+
+Other files are written atomically (`write_atomically`, `atomic_draft`). `batches` and `locate_samples` find the lines
+of complete batches and of their samples.
+"""
 
 import json
 import math

@@ -1,4 +1,7 @@
-"""Describe everything that determines a run's responses as JSON values, and compare the descriptions of two runs."""
+"""Describe everything that determines a run's responses as JSON values, and compare the descriptions of two runs.
+
+Samples and prompts are described by their content, with digests of images (`sample_content`, `prompt_digest`).
+"""
 
 import json
 import platform

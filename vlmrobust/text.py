@@ -1,4 +1,4 @@
-"""Make names readable, and foreign text safe for files, terminals and sharing.
+"""Make names readable, wrap text, and make foreign text safe for files, terminals and sharing.
 
 Half of a surrogate pair is valid in JSON and in a Python string, but no UTF-8 file can hold it. Control characters are
 valid anywhere, but move a terminal's cursor, rewrite its lines or reverse its text.

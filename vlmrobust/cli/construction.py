@@ -1,4 +1,8 @@
-"""Build samples, models, metrics and renderers from the flags of the command line."""
+"""Build samples, models, prompt renderers and token encoders from flags, and add metrics to a report by name.
+
+Before anything is loaded, `check_flags` refuses flags that conflict. `encoder_of` returns the encoder that counts a
+prompt's tokens in previews and plans.
+"""
 
 import os
 import tomllib

@@ -1,4 +1,4 @@
-"""Yield the rows of files, Hugging Face datasets and tables in memory, each with its place.
+"""Yield the rows of files, Hugging Face datasets and tables in memory, each with its place; fill in shared images.
 
 Images stay encoded: files are far smaller than pixels.
 """

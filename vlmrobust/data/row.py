@@ -1,4 +1,4 @@
-"""Convert a row to a sample strictly: every problem is reported with place, sample and field."""
+"""Convert a row, with its images, to a sample strictly: every problem is reported with place, sample and field."""
 
 import base64
 import hashlib

@@ -1,4 +1,7 @@
-"""Read samples from files, folders, datasets and rows in memory, with all problems in one error or list."""
+"""Read samples from files, folders, datasets and rows in memory, with all problems in one error or list.
+
+`Downloader` gets images at URLs.
+"""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,4 +1,11 @@
-"""Hold what was read from another harness's log, and parse the questions in it."""
+"""Find another harness's log, collect its rows, and hold what was read: prompts, responses and problems.
+
+Finding: `one_file` finds the log in a folder, and `check_reader` refuses that of another harness.
+Reading: `LogRows` collects rows, of which an invalid one becomes a problem; `split_options` parses a question that ends
+in lettered options, and `sample_of` makes the sample.
+Using: `Imported` makes the report (`report`), and lists the answers that harness and parser read differently
+(`disagreements`).
+"""
 
 import re
 from collections import Counter

@@ -1,4 +1,9 @@
-"""Find the conclusion of a thought by rules, with the kind of evidence and its reliability on labelled thoughts."""
+"""Find the conclusion of a thought by rules, with the kind of evidence and its reliability on labelled thoughts.
+
+A sentence rejects (`SentenceContent.rejected`) each option that it mentions with a negation or denies in a clause, both
+by the words in `prompting.claims`; that is an item of a list followed by a word of `sentences.NOT`; or that it compares
+as the opposite of what the question asks for (`sentences.POLES`).
+"""
 
 import re
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,9 @@
-"""Judge thoughts by rules."""
+"""Judge thoughts by rules, that is, by words and phrases, without a model.
+
+`evidence` applies the rules; `sentences` has their phrases (conclusion, doubt, revision, contrast). The words that
+reject an option are in `prompting.claims` (`_NEGATION`, `_NEGATED_AFTER`), and for an item of a list of options in
+`sentences.NOT`.
+"""
 
 import math
 from typing import Annotated, ClassVar

@@ -1,4 +1,4 @@
-"""Measure the chosen options, and how a condition changes them, per response.
+"""Measure the chosen options, the shares without an answer, and how a condition changes answers and letters.
 
 Shifts of P(correct), P(distractor) or an entropy are no separate metrics: the summary has them as the `difference` of
 the plain metric, on the same pairs.

@@ -1,4 +1,8 @@
-"""Define the interface of models for the evaluator, and load the model of a resumed run only when it is needed."""
+"""Define the interface of models for the evaluator, and load the model of a resumed run only when it is needed.
+
+Optional parts of the interface have a function each, with a default for models without them (`identity_of`, `work_of`,
+`rendered_by`, `special_tokens_of`). `WorkCounts` counts a model's tokens and steps; `RefusedError` ends a run.
+"""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -18,7 +18,7 @@ from itertools import chain, groupby
 from typing import Any
 
 from .encoding import Rendered
-from .letter_tokens import common_length
+from .token_sequences import common_length
 
 __all__ = ["Batch", "Family", "Packing", "Queue", "Segment", "families", "packed", "pass_cost", "plan"]
 

@@ -1,8 +1,12 @@
-"""Find the tokens that read as an option letter, and where a letter after a forced prefix may begin.
+"""Find the tokens that read as an option letter, and compute the log-probabilities of letters from logits.
 
 "A", " A", "(A" and ">A" are different tokens with the same meaning. A letter's *family* is every token of the
-vocabulary that reads as that letter without spaces and punctuation; its probability is the sum over the family. Digits,
-by which some data sets number their options, have families as well: tables have a row for each of `MARKS`.
+vocabulary that reads as that letter without spaces and punctuation; its probability is the sum over the family
+(`letter_logprobs`). Digits, by which some data sets number their options, have families as well: tables have a row for
+each of `MARKS`.
+
+After a forced prefix, a letter's token may begin at several positions, since it may merge with the end of the prefix:
+`ForcedPrefix` has them, and `forced_letter_logprobs` sums over them.
 
 A token that ends with its letter may begin a word ("A", then "pple"), and a small letter is more often a word than an
 answer. The parser decides whether a letter ends (`Reading.letter_at`): `Members` are the tokens of a prompt that may
@@ -20,6 +24,7 @@ import torch
 from torch import Tensor
 
 from ..prompting import LETTERS, MARKS
+from .token_sequences import common_length
 
 if TYPE_CHECKING:
     from ..prompting.mentions import Reading
@@ -32,9 +37,7 @@ __all__ = [
     "LetterVocabulary",
     "Member",
     "Members",
-    "common_length",
     "forced_letter_logprobs",
-    "largest_difference",
     "letter_logprobs",
     "letter_of",
 ]
@@ -267,12 +270,6 @@ class LetterVocabulary:
         return _padded(capitals), _family(both)
 
 
-def common_length(tokens: Sequence[int], others: Sequence[int]) -> int:
-    """Return the length of the common prefix of two sequences."""
-    pairs = zip(tokens, others, strict=False)
-    return next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(tokens), len(others)))
-
-
 def _family(both: Sequence[Sequence[tuple[int, str, str]]]) -> LetterFamily:
     tokens = _padded([[token for token, _, _ in row] for row in both])
     counted = torch.zeros(tokens.shape)
@@ -360,11 +357,6 @@ def letter_logprobs(logits: Tensor, families: Tensor) -> Tensor:
     families = families.to(logits.device)
     members = logits[:, families.clamp(min=0)].masked_fill(families < 0, -torch.inf)
     return members.logsumexp(-1) - logits.logsumexp(-1, keepdim=True)
-
-
-def largest_difference(letters: Tensor, others: Tensor) -> float:
-    """Return the largest difference (nats) of log-probabilities of letters, those without tokens left out."""
-    return float((letters - others).abs().nan_to_num(0.0).max())
 
 
 def forced_letter_logprobs(logits: Tensor, prefix: ForcedPrefix) -> Tensor:

@@ -1,4 +1,4 @@
-"""Load checkpoints, with adapters and their base models, and find the model that runs inside a wrapper."""
+"""Load checkpoints and processors, with adapters and their base models, and find the model inside a wrapper."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

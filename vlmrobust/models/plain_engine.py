@@ -14,8 +14,8 @@ from torch import Tensor
 from .caches import Branches, CachedPrompts, Forward, seen_positions
 from .encoding import Encoder, EncodingError, Rendered
 from .generation import DecodedText, Decoding
-from .letter_tokens import LetterVocabulary, largest_difference, letter_logprobs
-from .probe import DecodingLog, GenerationProbe, Head, captured, tolerance
+from .letter_tokens import LetterVocabulary, letter_logprobs
+from .probe import DecodingLog, GenerationProbe, Head, captured, largest_difference, tolerance
 from .processing import FAULTS
 
 __all__ = ["ModelRunner", "PlainEngine", "PrefilledPrompts", "Reading", "T", "last_rows"]

@@ -4,13 +4,13 @@ The conditions of a sample begin alike: the system turn, the image, often the qu
 model once per sample; its cache is then branched, once per condition, and the rest of the prompts (the *suffixes*) runs
 as a batch. Suffixes that begin alike share that beginning (a *stem*) likewise.
 
-Sharing: prompts of one sample with the same images, all of which are in the common prefix (`families`); after it, those
-for which a stem is worth its own pass (`packing`).
+Sharing: prompts of one sample with the same images, all of which are in the common prefix
+(`batch_planning.families`); after it, those for which a stem is worth its own pass (`batch_planning.Packing`).
 Branching: by the cache's own `reorder_cache`, which every kind of cache layer has.
 Positions: read from the prefix's forward pass and counted on from there, so that no rotary scheme needs to be known.
-Batching: suffixes of similar lengths, padded on the right if the cache allows gaps (`allows_gaps`); otherwise, as with
-states of linear attention and convolutions, or full sliding windows, suffixes of one length. Each continues from a copy
-of the cache after prefix and stem; the rows are combined for decoding (`continuous_batching`).
+Batching: suffixes of similar lengths, padded on the right if the cache allows gaps (`caches.allows_gaps`); otherwise,
+as with states of linear attention and convolutions, or full sliding windows, suffixes of one length. Each continues
+from a copy of the cache after prefix and stem; the rows are combined for decoding (`continuous_batching`).
 Fallback to the plain path: a prompt that shares nothing; a model whose logits differ from the plain path's on the first
 batch (prefix-LMs such as PaliGemma), or whose cache has unknown layers (`caches`).
 """

@@ -24,6 +24,7 @@ __all__ = [
     "autocast_dtype",
     "captured",
     "compute_dtypes",
+    "largest_difference",
     "note",
     "tolerance",
 ]
@@ -309,3 +310,8 @@ def compute_dtypes(model: Any) -> set[torch.dtype]:
 def tolerance(model: Any) -> float:
     """Return how far a model's letter log-probabilities (nats) may differ from the plain path by rounding."""
     return max(_TOLERANCE.get(kind, _TOLERANCE[torch.float32]) for kind in compute_dtypes(model))
+
+
+def largest_difference(letters: Tensor, others: Tensor) -> float:
+    """Return the largest difference (nats) of log-probabilities of letters, those without tokens left out."""
+    return float((letters - others).abs().nan_to_num(0.0).max())

@@ -1,4 +1,7 @@
-"""Find out how to call a processor: families differ in the form of images, in their inputs and in added tokens."""
+"""Find out how to call a processor: families differ in the form of images, in their inputs and in added tokens.
+
+`probe_image` makes the synthetic images for this and for other checks.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field

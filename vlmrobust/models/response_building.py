@@ -1,4 +1,4 @@
-"""Make responses of letters read and of decoded texts."""
+"""Make responses of letters read and of decoded texts, and the text that comes between prefill and letter."""
 
 import math
 from bisect import bisect_right

@@ -22,9 +22,8 @@ from .base import UnfitError
 from .caches import allows_gaps
 from .encoding import EncodingError, Rendered
 from .generation import SAMPLING_OPTIONS, DecodedText
-from .letter_tokens import largest_difference
 from .plain_engine import ModelRunner, PlainEngine, last_rows
-from .probe import captured
+from .probe import captured, largest_difference
 from .processing import FAULTS, probe_image
 
 __all__ = ["SelfCheck", "texts_changed_by_batch"]

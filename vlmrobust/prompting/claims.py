@@ -1,4 +1,13 @@
-"""Parse clauses that state an answer: "the answer is B", "I'd go with C", "(B) is correct", "not A but B"."""
+"""Parse clauses that state an answer, and find out which mentions of options are negated.
+
+Clauses are "the answer is B", "I'd go with C", "(B) is correct", "not A but B" (`claims`), or an answer alone
+(`bare_claim`).
+
+Negation is found in any sentence: `by_polarity` splits its mentions into affirmed and negated ones, for the answers'
+parser and the rule judge. The words that negate a mention are `_NEGATION` before it ("not", "rather than",
+"eliminated") and `_NEGATED_AFTER` behind it ("is wrong", "can't", "✗"), with the phrases in `_REFUSED`; a negation
+does not extend past the words in `_BOUNDARY` ("but", "because").
+"""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,8 @@
-"""Analyse a report beyond its summary: several conditions at once, several draws, base against the rest."""
+"""Analyse a report beyond its summary: several conditions at once, several draws, base against the rest.
+
+Further analyses are of the positions of options (`rotation_average`, `position_bias`), and of the judge: they draw
+thoughts for human labels, and correct consistency by these.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Break a report down by groups of its samples, and average over groups with equal weights."""
+"""Break a report down by groups of its samples, average over groups with equal weights, and make a model card."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Convert samples, their responses and images to JSON values for the page."""
+"""Find the samples of a report, and convert them, their responses and images to JSON values for the page."""
 
 import io
 import math

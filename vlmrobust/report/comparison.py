@@ -1,4 +1,7 @@
-"""Compare two reports on the same samples: differences, and each answer that only one of them has right."""
+"""Compare two reports on the same samples: differences, and each answer that only one of them has right.
+
+`join_for_comparison` joins the two, and `side_by_side` makes the page.
+"""
 
 import math
 from collections import Counter

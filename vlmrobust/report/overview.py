@@ -1,4 +1,8 @@
-"""Summarise a report: the overview table, and a headline of at most five sentences."""
+"""Summarise a report: the overview table with its notes, and a headline of at most five sentences.
+
+Two of the notes are for other views as well: on how often the judge errs (`judge_note`), and on the values behind a
+difference, whose pairs may be fewer than all samples (`values_on_pairs`, `pair_count`).
+"""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Combine the responses to one question: over its draws, and over the rotations of its options."""
+"""Combine the responses to one question, over its draws and over rotations of its options; measure position bias."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""Show a report as a table, a figure or a page."""
+"""Show a report: findings and headline, a figure, a page, Markdown and LaTeX tables, and another report beside it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace

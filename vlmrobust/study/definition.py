@@ -1,4 +1,4 @@
-"""Define and validate the fields of a study, and read them from a TOML file.
+"""Validate a study as a whole (`StudyDefinition`), and read it from a TOML file; its parts are in `entries`.
 
 A file must not have unknown keys; relative paths in it start at the file.
 """

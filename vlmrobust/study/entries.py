@@ -1,4 +1,7 @@
-"""Define the entries of a study: models with their checkpoints, benchmarks, judges, sizes."""
+"""Define the parts that a study lists, and check each alone: models with their checkpoints, benchmarks, judges, sizes.
+
+`secrets_of` collects the secrets in their settings.
+"""
 
 import os
 import re

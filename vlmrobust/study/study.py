@@ -1,4 +1,4 @@
-"""Define a study and its result: plan, run, show and save."""
+"""Plan, run, show and save a study: `Study` adds these methods to `StudyDefinition`; `StudyResult` is the outcome."""
 
 from collections.abc import Callable, Collection, Sequence
 from functools import cached_property

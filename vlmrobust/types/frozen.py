@@ -1,4 +1,8 @@
-"""Define the base class of all value types: frozen, validated, and replaced rather than modified."""
+"""Define the base class of all value types: frozen, validated, and replaced rather than modified.
+
+Also define the types of fields that may hold secrets (`Settings`, `Address`), which files and reprs (`Told`) omit, and
+add the owner's name to validation errors (`named_errors`).
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache

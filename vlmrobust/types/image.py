@@ -1,4 +1,4 @@
-"""Decode images (path, bytes or PIL image) to the RGB pixels that a model sees.
+"""Decode images (path, bytes or PIL image) to the RGB pixels that a model sees, and identify them by key and digest.
 
 Values beyond 8 bits are scaled and transparency is composited on white. The conversion of PIL clips at 255, so that
 16-bit images turn white and images of fractions black, and drops transparency, so that a black drawing on a transparent

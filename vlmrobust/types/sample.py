@@ -1,4 +1,7 @@
-"""Define samples (multiple-choice visual questions) and styles, which say how a question is presented and answered."""
+"""Define samples (multiple-choice visual questions) and styles, which say how a question is presented and answered.
+
+Samples are checked for unique ids, and for special tokens and tags in their texts (`acting_in`).
+"""
 
 import re
 import string

@@ -1,4 +1,12 @@
-"""Run a job in this process, alone or as one of several ranks started by torchrun or accelerate."""
+"""Define the interface of workers, and run a job in this process, alone or as one of several ranks.
+
+`Workers` processes a `Job` (plan, samples, run directory and `ModelSource`, which creates the model in each process)
+and returns what `MakeReport` makes of all rows. `workers.ray` implements the same interface.
+
+Ranks are started by torchrun or accelerate. If one dies or fails, the others, unless the launcher ends them first,
+record the rest of their own batches and then raise a `RuntimeError`, without waiting for a timeout; the same call
+resumes the run.
+"""
 
 import os
 from abc import ABC, abstractmethod

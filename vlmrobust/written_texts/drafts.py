@@ -1,7 +1,7 @@
 """Write captions and thoughts with a model, check them with a judge, and fall back to the library's wording.
 
 The writer can be any `Model`, including the evaluated one. It sees text but no image, and writes what it is told to
-assert, whether that is right or wrong.
+assert, whether that is right or wrong. `TextModel` makes a writer of a causal language model.
 """
 
 import re

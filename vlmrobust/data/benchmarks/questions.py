@@ -1,4 +1,8 @@
-"""Separate the question, options and instruction that benchmarks write into one text, and read shared conventions."""
+"""Separate the question, options and instruction that benchmarks write into one text, and read shared conventions.
+
+Conventions: lettered columns of options, images in base64, marks of images, answers that are not published; and options
+made around a number (`nearby_numbers`).
+"""
 
 import re
 from collections.abc import Iterator, Mapping

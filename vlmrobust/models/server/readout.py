@@ -20,6 +20,7 @@ from ..base import RefusedError
 from ..letter_tokens import letter_of
 from ..option_texts import Frame, own_frame
 from ..response_building import forced_text
+from ..token_sequences import common_length
 from .chat import EXACT, Chat
 from .client import Memo
 from .tokens import (
@@ -29,7 +30,6 @@ from .tokens import (
     PromptToken,
     ServedTokens,
     Step,
-    common_length,
     logsumexp,
 )
 

@@ -18,6 +18,7 @@ from typing import Any, Self, overload
 from ...prompting import MARKS, letter_columns
 from ..generation import decoded_text
 from ..letter_tokens import TAIL, LetterVocabulary, letter_of
+from ..token_sequences import common_length
 
 __all__ = [
     "CheckpointTokens",
@@ -27,7 +28,6 @@ __all__ = [
     "ServedTokens",
     "Step",
     "Steps",
-    "common_length",
     "field_of",
     "logsumexp",
     "text_of",
@@ -361,9 +361,3 @@ class ServedTokens:
 
 LetterTokens = CheckpointTokens | ServedTokens
 """Provides the letters' tokens."""
-
-
-def common_length(tokens: Sequence[int], others: Sequence[int]) -> int:
-    """Return the number of equal tokens at the beginning."""
-    pairs = zip(tokens, others, strict=False)
-    return next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(tokens), len(others)))

@@ -1,4 +1,7 @@
-"""Start vLLM's engine from a checkpoint and an adapter, and explain its failures."""
+"""Start vLLM's engine from a checkpoint and an adapter, and explain its failures.
+
+`decisive_options` and `weights_of` provide what determines the responses: engine options and weight files.
+"""
 
 import copy
 import json
