@@ -125,7 +125,7 @@ def _from_python(text: str) -> Any:
 
 
 def _with_commas(text: str) -> Iterator[str]:
-    """Yield a text in parts, with a comma between adjacent string literals, which Python would concatenate."""
+    """Yield a text in parts, with a comma between adjacent literals (as numpy prints them; Python would join them)."""
     # Lines as `tokenize` counts them: `splitlines` would also split at a form feed or U+2028.
     lines = io.StringIO(text).readlines()
     starts = [0, *accumulate(map(len, lines))]

@@ -1,6 +1,6 @@
 """Read samples from files, folders, datasets and rows in memory, with all problems in one error or list.
 
-`Downloader` gets images at URLs.
+Images at URLs are downloaded on request, by `Downloader`.
 """
 
 import re

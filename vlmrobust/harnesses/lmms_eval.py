@@ -199,7 +199,7 @@ def _metadata(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class LmmsModel:
-    """A model of lmms-eval, chat-style or simple.
+    """A model of lmms-eval, which supports about a hundred families and servers, chat-style or simple.
 
     It cannot continue an assistant turn: a prefilled thought goes into the user's text, as for servers without prefill,
     and is reported separately (`carrier` is `user_text`). It returns no log-probabilities: letter metrics are NaN.

@@ -1,4 +1,6 @@
-"""Rewrite the question, put somebody's opinion before it, or reply to the model's answer in a second turn.
+"""Reword the question, put somebody's opinion before it, or reply to the model's answer in a second turn.
+
+No rewording changes the meaning.
 
 In a second turn the chat continues from the model's own answer under base, which these conditions need; they differ
 only in the user's reply. The style's instruction follows the reply, so that both answers are parsed alike.

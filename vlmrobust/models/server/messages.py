@@ -1,5 +1,7 @@
 """Convert prompts to chat messages, and find out how a server accepts a prefill and whether it continues it.
 
+Images are sent as URLs; the prefill in one of four modes.
+
 A server that takes the last message for a finished turn, or drops the thought in it, still answers, but to another
 prompt. The test works for any model: under greedy decoding, if the beginning of a model's own text is prefilled, the
 model continues with the rest of that text. A server that repeats the prefill in its reply continues it all the same,

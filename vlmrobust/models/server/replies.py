@@ -246,7 +246,7 @@ class Reply:
         return f"{opener}{thought}{think_close if content else ''}{content}"
 
     def step_at(self, turn: str, position: int) -> Step | None:
-        """Return the step whose token has a character of `turn`; None = not found.
+        """Return the step whose token has character `position` of `turn`, the result of `turn`; None = not found.
 
         The steps may hold more than the turn, or lack a part of it. If the visible text is not found in them, the
         result is None.
