@@ -271,6 +271,9 @@ def test_a_judge_on_vllm_gets_the_options_of_the_engine(
     refused = command("judge", runs["good"], "--judge", "rules", *options)
     assert refused.exit_code == 2
     assert refused.stderr == "Error: --engine-option: expected a judge on vLLM (vllm:NAME), got rules\n"
+    for rest in (("--out", tmp_path / "new.jsonl"), ("--labels", tmp_path / "labels.json")):  # before anything is read
+        refused = command("judge", tmp_path / "nowhere", "--judge", "rules", "--engine-option", "eager", *rest)
+        assert refused.stderr == "Error: --engine-option: expected name=value, got 'eager'\n"
 
 
 class FailingJudge(Judge):

@@ -95,15 +95,17 @@ def judge(
         from ..judges.base import title_of
         from ..report.files import LINES, report_file
         from ..report.formats import terminal_table
+        from .construction import engine_options
         from .report import load_report
 
+        given = context.params | {"engine_option": engine_options(engine_option)}
         if labels is not None and not (check and path):
             raise ValueError("--labels: expected --check and the run of the labels with it")
         if check and metrics:
             raise ValueError("--metrics: cannot be combined with --check, which has measures of its own")
         if check:
             run = None if labels is None or path is None else load_report(path)
-            checked = _judge_of(context.params, run)
+            checked = _judge_of(given, run)
             _check(checked, path, None if run is None or labels is None else run.labelled(labels), json=json)
             return
         if path is None:
@@ -113,7 +115,7 @@ def judge(
         file, existing = (folder / name, report_file(folder, name)) if out is None else (out, out)
         with _locked(folder, file, judges):
             old = load_report(path)
-            chosen = _judge_for(old, existing, context.params)
+            chosen = _judge_for(old, existing, given)
             new, names = _rejudged(old, chosen, folder / "verdicts", options.listed(metrics))
             new.save(file)
             if out is None:  # written by earlier versions
@@ -160,7 +162,7 @@ def _judge_of(given: Mapping[str, Any], report: "Report | None") -> "Judge":
     """Return the judge of a call, or its panel of several.
 
     Args:
-        given: the options of the call by name.
+        given: the options of the call by name, those of the engine parsed.
         report: the report whose model is the judge `self`, on the engine of its run.
 
     Raises:
@@ -168,7 +170,6 @@ def _judge_of(given: Mapping[str, Any], report: "Report | None") -> "Judge":
     """
     from ..catalogue import judge_named
     from ..judges import Panel
-    from .construction import engine_options
 
     names = given["judges"]
     model = (report.manifest.get("model") or {}) if report else {}
@@ -178,7 +179,7 @@ def _judge_of(given: Mapping[str, Any], report: "Report | None") -> "Judge":
         itself = f"{'vllm' if is_on_vllm else 'hf'}:{model.get('name')}"
     engine_of_run = dict(model.get("engine", {})) if is_on_vllm else {}
     resolved = [itself if name == "self" and itself else name for name in names]
-    on_vllm = engine_options(given["engine_option"])
+    on_vllm = given["engine_option"]
     if on_vllm and not any(name.startswith("vllm:") for name in resolved):
         raise ValueError(f"--engine-option: expected a judge on vLLM (vllm:NAME), got {', '.join(names)}")
     judges = []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ..text import abridged, printable, wrapped
+from ..text import printable, wrapped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -168,7 +168,7 @@ def _notes(rows: Sequence[dict[str, Any]]) -> list[str]:
     conditions: dict[tuple[str, str], list[str]] = {}
     for (condition, note), of_condition in metrics.items():
         conditions.setdefault((note, ", ".join(of_condition)), []).append(condition)
-    return [f"{abridged(names)}: {note} – {listed}" for (note, listed), names in conditions.items()]
+    return [f"{', '.join(names)}: {note} – {listed}" for (note, listed), names in conditions.items()]
 
 
 def _number(value: float, sign: str = "") -> str:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..naming import did_you_mean, unknown_name
-from ..text import abridged
 from . import options
 from .app import finish, refusals
 from .output import as_json, rows_of, say, show, show_data, show_rows
@@ -255,7 +254,7 @@ def _estimates(rows: Sequence[Mapping[str, Any]]) -> "Table":
     for row in rows:
         if row["note"]:
             conditions.setdefault(row["note"], {})[row["condition"]] = None
-    notes = tuple(f"{abridged(list(names))}: {note}" for note, names in conditions.items())
+    notes = tuple(f"{', '.join(names)}: {note}" for note, names in conditions.items())
     return Table(header, cells, notes, names=2)
 
 

@@ -138,8 +138,8 @@ def _section(benchmark: Benchmark, metrics: Sequence[str]) -> Iterator[str]:
         (
             label,
             _named(row.metric),
-            with_interval(row.value, row.value_low, row.value_high, 3),
-            "–" if math.isnan(row.low) else with_interval(row.difference, row.low, row.high, 3, "+"),
+            with_interval(row.value, row.value_low, row.value_high, digits=3),
+            "–" if math.isnan(row.low) else with_interval(row.difference, row.low, row.high, digits=3, sign="+"),
             "–" if math.isnan(row.noise_floor) else f"{row.noise_floor:.3f}",
             "; ".join(filter(None, (str(row.n_value), values_on_pairs(asdict(row), under_base.get(row.metric), 3)))),
             str(row.errors),

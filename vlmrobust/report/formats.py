@@ -54,7 +54,7 @@ class Table:
     names: int = 1
 
 
-def with_interval(value: float, low: float, high: float, digits: int = 2, sign: str = "") -> str:
+def with_interval(value: float, low: float, high: float, *, digits: int = 2, sign: str = "") -> str:
     """Return a number and its interval as text.
 
     Example:

@@ -283,10 +283,14 @@ def keys_in_parquet(file: Path) -> tuple[set[Key], list[dict[str, Any]]]:
     """Return the keys of the responses and the entry of each metric; both are empty if the file is not a report."""
     try:
         with _opened(file) as (opened, head):
-            table = opened.read(list(_KEY))
-            return set(zip(*(table[name].to_pylist() for name in _KEY), strict=True)), list(head["metrics"])
+            return _read_keys(opened), list(head["metrics"])
     except _OtherFormatError:
         return set(), []
+
+
+def _read_keys(opened: "pq.ParquetFile") -> set[Key]:
+    table = opened.read(list(_KEY))
+    return set(zip(*(table[name].to_pylist() for name in _KEY), strict=True))
 
 
 class _OtherFormatError(ValueError):

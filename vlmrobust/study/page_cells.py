@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..report.formats import with_interval
 from ..report.overview import values_on_pairs
 
 if TYPE_CHECKING:
@@ -45,10 +46,10 @@ def change(row: Record) -> Cell:
     """
     if math.isnan(row["value"]):
         return Cell(_undefined(row), is_quiet=True)
-    lines = [with_interval(row["value"], row["value_low"], row["value_high"])]
+    lines = [unbroken_interval(row["value"], row["value_low"], row["value_high"])]
     is_compared = not math.isnan(row["difference"])
     if is_compared:
-        lines.append(with_interval(row["difference"], row["low"], row["high"], "+"))
+        lines.append(unbroken_interval(row["difference"], row["low"], row["high"], "+"))
     lines.append(f"n {row['n_value']}")
     lines += filter(None, (values_on_pairs(row, row["base"], 3), row["note"]))
     return Cell("\n".join(lines), is_quiet=is_compared and not (row["low"] > 0 or row["high"] < 0))
@@ -85,16 +86,16 @@ def short(row: Record) -> Cell:
     """Show value, change, n, and both sides of the change in one line for a terminal."""
     if math.isnan(row["value"]):
         return Cell("–")
-    change = "" if math.isnan(row["difference"]) else f" {_number(row['difference'], '+', 2)}"
+    change = "" if math.isnan(row["difference"]) else f" {_number(row['difference'], '+')}"
     counted = "; ".join(filter(None, (f"n {row['n_value']}", values_on_pairs(row, row["base"], 2))))
-    return Cell(f"{_number(row['value'], digits=2)}{change} ({counted})")
+    return Cell(f"{_number(row['value'])}{change} ({counted})")
 
 
 def share(row: Record | None) -> Cell:
     """Show value and n."""
     if row is None or math.isnan(row["value"]):
         return Cell("–" if row is None else _undefined(row), is_quiet=True)
-    return Cell(f"{with_interval(row['value'], row['value_low'], row['value_high'])}\nn {row['n_value']}")
+    return Cell(f"{unbroken_interval(row['value'], row['value_low'], row['value_high'])}\nn {row['n_value']}")
 
 
 def with_base(records: Sequence[Record], names: Sequence[str]) -> list[Record]:
@@ -115,7 +116,7 @@ def area(row: Record) -> Cell:
     counts = f"n {row['n']} = {row['positives']} + {row['negatives']}"
     note = f"\n{row['note']}" if row["note"] else ""
     return Cell(
-        f"{with_interval(row['auroc'], row['low'], row['high'])}\n{counts}{note}",
+        f"{unbroken_interval(row['auroc'], row['low'], row['high'])}\n{counts}{note}",
         is_quiet=row["low"] <= 0.5 <= row["high"],
     )
 
@@ -134,13 +135,11 @@ def _undefined(row: Record) -> str:
     return f"– {row['note'] or 'defined for no sample'}"
 
 
-def _number(value: float, sign: str = "", digits: int = 3) -> str:
-    return f"{value:{sign}.{digits}f}".replace("-", "−")
+def _number(value: float, sign: str = "") -> str:
+    return f"{value:{sign}.2f}".replace("-", "−")
 
 
-def with_interval(value: float, low: float, high: float, sign: str = "") -> str:
+def unbroken_interval(value: float, low: float, high: float, sign: str = "") -> str:
     """Return a number and its interval, joined by no-break spaces."""
-    interval = "[no\N{NO-BREAK SPACE}interval]"
-    if not math.isnan(low):
-        interval = f"[{_number(low, sign)},\N{NO-BREAK SPACE}{_number(high, sign)}]"
-    return f"{_number(value, sign)}\N{NO-BREAK SPACE}{interval}"
+    text = with_interval(value, low, high, digits=3, sign=sign)
+    return text.replace("-", "−").replace(" ", "\N{NO-BREAK SPACE}")

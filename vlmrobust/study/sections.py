@@ -27,8 +27,8 @@ from .page_cells import (
     records_of,
     share,
     short,
+    unbroken_interval,
     with_base,
-    with_interval,
     with_unanswered,
 )
 from .tables import StudyTables
@@ -266,8 +266,8 @@ def _survival(table: "pd.DataFrame") -> tuple[Grid, str]:
 def _agreement(result: StudyTables) -> Grid:
     rows = []
     for row in records_of(result.agreement):
-        strict = with_interval(row["strict"], row["strict_low"], row["strict_high"])
-        kappa = with_interval(row["kappa"], row["low"], row["high"])
+        strict = unbroken_interval(row["strict"], row["strict_low"], row["strict_high"])
+        kappa = unbroken_interval(row["kappa"], row["low"], row["high"])
         cells = [
             Cell(f"– {row['note']}" if math.isnan(row["strict"]) else strict),
             Cell(f"– {row['note']}" if math.isnan(row["kappa"]) else kappa),
