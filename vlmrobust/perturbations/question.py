@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from ..prompting import IMAGE_MARK
-from ..prompting.special_tokens import with_opener
+from ..prompting.tags import with_opener
 from ..types import Prompt, Response, Style, Turn
 from .base import NotApplicable, Perturbation
 from .caption import before_question, distractor_of

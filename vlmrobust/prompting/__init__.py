@@ -2,18 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from .chat import (
-    IMAGE_MARK,
-    assistant_prefix,
-    chat_turns,
-    check_template_arguments,
-    render_turns,
-    template_of,
-    template_source,
-    template_tags,
-    thought_note,
-)
+from .chat import IMAGE_MARK, chat_turns, check_template_arguments, render_turns, template_of, template_source
 from .special_tokens import KNOWN_TOKENS, SpecialTokens, inert_tags
+from .tags import assistant_prefix, template_tags, thought_note
 from .words import LETTERS, MARKS, letter_columns
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .claims import Claim, bare_claim, claims, read_claim, sole_claim
 from .mentions import Reading
-from .special_tokens import Span, Tags, find_tags
+from .tags import Span, Tags, find_tags
 from .words import LETTERS
 
 __all__ = ["Parsed", "parse_completion"]

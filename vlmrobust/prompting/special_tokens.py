@@ -1,4 +1,4 @@
-"""Find special tokens and tags in text, and make those in untrusted text inert.
+"""Find special tokens and tags in untrusted text, and make them inert.
 
 Chat templates mark turns, images and ends with special tokens, and tokenizers interpret them anywhere, so that
 `<|im_end|>` in a question ends the user's turn. A space after the first character turns a special token in data into
@@ -7,99 +7,15 @@ image belongs, are found with any spacing and get other brackets.
 """
 
 import re
-from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
 from .chat import IMAGE_MARK
+from .tags import tag_pattern
 
-__all__ = ["KNOWN_TOKENS", "Span", "SpecialTokens", "Tags", "find_tags", "inert_tags", "tags_in", "with_opener"]
-
-Span = tuple[int, int]
-
-_MAX_BLANK_BLOCKS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Tags:
-    """The positions of the four tags in a turn, as (start, end)."""
-
-    think_open: list[Span]
-    think_close: list[Span]
-    answer_open: list[Span]
-    answer_close: list[Span]
-
-    def following(self, kind: str, position: int) -> Span | None:
-        """Return the first tag of a kind that begins at `position` or later."""
-        spans: list[Span] = getattr(self, kind)
-        index = bisect_left(spans, (position, position))
-        return spans[index] if index < len(spans) else None
-
-    def block(self, position: int, end: int, turn: str, written: int = 0) -> tuple[Span, Span] | None:
-        """Return the first non-blank answer block from `position` on: its opening tag, and its content.
-
-        Text before `written` is not the model's, and a block that ends there does not count.
-        """
-        opened = self.following("answer_open", position)
-        for _ in range(_MAX_BLANK_BLOCKS):
-            if opened is None or opened[0] >= end:
-                break
-            limits = [self.following(kind, opened[1]) for kind in self.__slots__]
-            stop = min((span[0] for span in limits if span is not None), default=end)
-            start = max(opened[1], written)
-            if turn[start : min(stop, end)].strip():
-                return opened, (start, min(stop, end))
-            opened = self.following("answer_open", opened[1])
-        return None
-
-
-@lru_cache(maxsize=256)
-def tag_pattern(tag: str) -> re.Pattern[str]:
-    """Return a pattern for a tag that ignores case and spacing."""
-    named = re.fullmatch(r"<(/?)([\w:.-]+)>", tag.strip())
-    if named is None:
-        return re.compile(re.escape(tag.strip()), re.IGNORECASE)
-    slash = r"/\s*+" if named[1] else ""
-    return re.compile(rf"<\s*+{slash}{re.escape(named[2])}\s*+>", re.IGNORECASE)
-
-
-def find_tags(turn: str, think_tags: tuple[str, str], answer_tags: tuple[str, str] | None) -> Tags:
-    """Find the opening and closing tags of thought and answer, ignoring case.
-
-    If the opening and closing tags of a pair are equal, they alternate. `answer_tags` = None: no answer tags are found.
-
-    Example:
-        >>> find_tags("<think>x</THINK>", ("<think>", "</think>"), ("<answer>", "</answer>")).think_close
-        [(8, 16)]
-    """
-    found: list[list[Span]] = []
-    for opening, closing in filter(None, (think_tags, answer_tags)):
-        opens = [match.span() for match in tag_pattern(opening).finditer(turn)]
-        if opening.strip().lower() == closing.strip().lower():
-            found += [opens[::2], opens[1::2]]
-        else:
-            found += [opens, [match.span() for match in tag_pattern(closing).finditer(turn)]]
-    if answer_tags is None:
-        found += [[], []]
-    return Tags(*found)
-
-
-def with_opener(turn: str, think_tags: tuple[str, str]) -> str:
-    """Return a model's turn with the opening thought tag, which is missing if the template opened the thought.
-
-    Example:
-        >>> with_opener("It is red.</think>A", ("<think>", "</think>"))
-        '<think>It is red.</think>A'
-        >>> with_opener("A", ("<think>", "</think>"))
-        'A'
-    """
-    opening, closing = think_tags
-    thought, closed, _ = turn.partition(closing)
-    return opening + turn if closed and opening not in thought else turn
-
+__all__ = ["KNOWN_TOKENS", "SpecialTokens", "inert_tags", "tags_in"]
 
 # Of ChatML, Llama 3, Phi, GLM and Qwen; DeepSeek; Llama 2 and Mistral; Gemma; InternVL; GLM; SmolVLM and others.
 _FAMILIES = re.compile(

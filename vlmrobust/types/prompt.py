@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, model_validator
 
 from ..prompting import assistant_prefix, chat_turns, render_turns, template_source, template_tags
-from ..prompting.chat import IMAGE_MARK, ChatTemplate, marks_thoughts
-from ..prompting.special_tokens import KNOWN_TOKENS, SpecialTokens, inert_tags, with_opener
+from ..prompting.chat import IMAGE_MARK, ChatTemplate
+from ..prompting.special_tokens import KNOWN_TOKENS, SpecialTokens, inert_tags
+from ..prompting.tags import marks_thoughts, with_opener
 from .frozen import Frozen, as_made
 from .image import ImageLike, image_key
 from .response import Response
