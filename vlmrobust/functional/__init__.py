@@ -41,6 +41,7 @@ from .closed_form import (
     tango_p,
     wilson_interval,
 )
+from .intervals_of_means import mean_interval, mean_intervals, paired_interval, paired_intervals
 from .log_probabilities import (
     TokenScores,
     correct_log_odds,
@@ -54,7 +55,6 @@ from .log_probabilities import (
     score_tokens,
     token_entropy,
 )
-from .paired_tests import mean_interval, mean_intervals, paired_interval, paired_intervals
 from .prediction_powered import PoweredDifference, post_stratified_difference, post_stratified_rate
 from .ranking import (
     RiskCoverage,

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..functional.paired_tests import Outcome
+from ..functional.intervals_of_means import Outcome
 from ..judges import RuleJudge
 from ..metrics import FollowRate, JudgedMetric, default_metrics
 from ..types import Responses
@@ -62,7 +62,7 @@ class ReportData:
         responses: all of them.
         columns: their metrics.
         summary: every condition compared with base.
-        seed: keys the bootstrap.
+        seed: keys the resampling.
         manifest: of the run; may be empty.
     """
 

@@ -38,7 +38,7 @@ class Report(Analyses, Breakdowns, Views):
 
     Attributes:
         responses: the responses as arrays.
-        seed: keys the bootstrap.
+        seed: keys the resampling.
         manifest: of the run; empty if there is none.
         unreported: for a report loaded from a run directory, how many responses there are not in it.
     """
@@ -77,7 +77,7 @@ class Report(Analyses, Breakdowns, Views):
             responses: to the prompts, in the same order. Both may be iterators, so that a million responses need not be
                 in memory as objects.
             metrics: metrics or their names, see `Evaluator`; None = `default_metrics()`.
-            seed: keys the bootstrap.
+            seed: keys the resampling.
             manifest: facts about the run to keep, as JSON values.
 
         Raises:

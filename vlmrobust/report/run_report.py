@@ -96,7 +96,7 @@ def _merged(parts: Sequence[Part], manifest: Mapping[str, Any], seed: int, where
     Args:
         parts: see `merge`.
         manifest: of the run.
-        seed: keys the bootstrap.
+        seed: keys the resampling.
         where: the run directory.
     """
     found = merge(parts)
@@ -218,7 +218,7 @@ def report_of_runs(dropped: Mapping[Path, AbstractSet[str]], manifest: Mapping[s
     Args:
         dropped: by run directory, ids of samples whose responses to leave out.
         manifest: of all of them.
-        seed: keys the bootstrap.
+        seed: keys the resampling.
 
     Raises:
         FileNotFoundError: none of them has a report.
