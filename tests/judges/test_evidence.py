@@ -13,8 +13,7 @@ from vlmrobust import Prompt, Response, Responses
 from vlmrobust.judges import RuleJudge
 from vlmrobust.judges.evidence import RELIABILITY, concluded_option
 from vlmrobust.perturbations import OptionLetters
-from vlmrobust.perturbations.caption import hedged
-from vlmrobust.perturbations.wordings import CAPTIONS
+from vlmrobust.perturbations.wordings import CAPTIONS, hedged
 from vlmrobust.perturbations.wordings import THOUGHTS as INJECTED
 
 COLOURS = ("red", "blue", "green", "yellow")

@@ -16,8 +16,9 @@ import typer
 from ..naming import unknown_name
 from . import options
 from .app import ExitCode, finish, refusals
+from .difference_table import show_rows
 from .options import listed, pairs
-from .output import rows_of, say, show_rows
+from .output import rows_of, say
 from .report import ReportPath
 
 if TYPE_CHECKING:

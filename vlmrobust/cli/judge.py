@@ -12,7 +12,8 @@ import typer
 from ..locking import DirectoryLock
 from . import options
 from .app import finish, refusals
-from .output import as_json, rows_of, say, show, show_data, show_rows
+from .difference_table import show_rows
+from .output import as_json, rows_of, say, show, show_data
 
 if TYPE_CHECKING:
     from ..judges import Judge, LabelledThought, Rate

@@ -225,8 +225,8 @@ class BatchEngine:
             or compute_dtypes(self.runner.model).isdisjoint((torch.bfloat16, torch.float16))
         ):
             return
-        self._measured = True
         measured = texts_changed_by_batch(self.runner, ended)
+        self._measured = True
         if measured is not None:
             logger.log(
                 logging.WARNING if measured[0] else logging.INFO,

@@ -198,7 +198,7 @@ class PlainEngine:
         runner.head.check(hidden[:, -1], logits[:, -1])
         reached = None
         if branches is not None:
-            reached = CachedPrompts(branches, torch.arange(len(items), device=logits.device), kept=False)
+            reached = CachedPrompts(branches, torch.arange(len(items), device=branches.mask.device), kept=False)
         return reading(items, runner.head.rows_at_once(hidden, logits), reached)
 
     def begin(self, items: Mapping[int, Rendered]) -> PrefilledPrompts | None:

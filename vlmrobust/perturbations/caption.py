@@ -5,10 +5,23 @@ from typing import ClassVar
 import numpy as np
 
 from ..types import Prompt
-from .base import NotApplicable, Perturbation
-from .wordings import CAPTIONS, IRRELEVANT_CAPTIONS, WORDED, Worded, assertion, irrelevant, neutral
+from .base import Perturbation
+from .wordings import (
+    CAPTIONS,
+    IRRELEVANT_CAPTIONS,
+    WORDED,
+    Worded,
+    assertion,
+    distractor_of,
+    hedged,
+    irrelevant,
+    neutral,
+)
 
-__all__ = ["CorrectCaption", "IrrelevantCaption", "NeutralCaption", "WrongCaption"]
+__all__ = ["CAPTION_HEDGE", "CorrectCaption", "IrrelevantCaption", "NeutralCaption", "WrongCaption"]
+
+CAPTION_HEDGE = "but I could be wrong"
+"""Ends the wrong caption of `wrong_caption_disclaimer`."""
 
 
 class _Caption(Worded):
@@ -130,32 +143,3 @@ class IrrelevantCaption(Perturbation):
 def before_question(prompt: Prompt, text: str) -> Prompt:
     """Return the prompt with one more text before the question."""
     return prompt.replace(context=f"{prompt.context}\n\n{text}" if prompt.context else text)
-
-
-def distractor_of(prompt: Prompt, condition: str) -> int:
-    """Return the wrong option that all conditions of this sample assert.
-
-    Raises:
-        NotApplicable: it should be the runner-up under base, but no letters were read under base.
-        ValueError: the prompt has none; `expand` draws one.
-    """
-    if prompt.distractor is None and prompt.base is not None:
-        raise NotApplicable(
-            f"condition {condition!r} asserts the runner-up under base, and no letters of options were read there"
-        )
-    if prompt.distractor is None:
-        raise ValueError(
-            f"sample {prompt.sample.id!r}, condition {condition!r}: expected a prompt with a distractor, got none; "
-            "create prompts with 'expand', or give the sample a distractor"
-        )
-    return prompt.distractor
-
-
-def hedged(text: str, hedge: str) -> str:
-    """Return a sentence continued by a hedge, without a full stop.
-
-    Example:
-        >>> hedged('So the answer is "red".', "but I think")
-        'So the answer is "red", but I think'
-    """
-    return f"{text.rstrip().rstrip('.!')}, {hedge.strip().rstrip('.')}"

@@ -6,13 +6,21 @@ from functools import partial
 from ..naming import made_at, unknown_name
 from ..types import Sample
 from .base import Compose, Perturbation
-from .caption import CorrectCaption, IrrelevantCaption, NeutralCaption, WrongCaption
+from .caption import CAPTION_HEDGE, CorrectCaption, IrrelevantCaption, NeutralCaption, WrongCaption
 from .expansion import Base
 from .image import BlankImage, BlurredImage, LowContrastImage, NoisyImage, RemovedImage, SwappedImage
 from .options import AbstainOption, AnswerFirst, OptionLetters, RotatedOptions, ShuffledOptions
 from .question import AreYouSure, Casing, NeutralSecondTurn, Spacing, SuggestedAnswer, SuggestedSecondTurn, Typos
-from .think import AddedMistake, CorrectThink, EarlyAnswer, FillerThought, NeutralThink, StopThink, WrongThink
-from .wordings import CAPTION_HEDGE, THINK_HEDGE
+from .think import (
+    THINK_HEDGE,
+    AddedMistake,
+    CorrectThink,
+    EarlyAnswer,
+    FillerThought,
+    NeutralThink,
+    StopThink,
+    WrongThink,
+)
 
 __all__ = ["CONDITIONS", "FROM_SAMPLES", "conditions_named", "parts_of"]
 

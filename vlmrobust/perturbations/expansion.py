@@ -7,9 +7,9 @@ import numpy as np
 
 from ..types import Prompt, Response, Sample, Style, check_samples
 from .base import Compose, NotApplicable, Perturbation
-from .caption import CorrectCaption, WrongCaption
-from .think import CorrectThink, StopThink, WrongThink
-from .wordings import CAPTION_HEDGE, THINK_HEDGE, Distractor, draw_distractor, runner_up
+from .caption import CAPTION_HEDGE, CorrectCaption, WrongCaption
+from .think import THINK_HEDGE, CorrectThink, StopThink, WrongThink
+from .wordings import Distractor, draw_distractor, runner_up
 
 __all__ = ["Base", "BaseResponses", "Prompts", "check_conditions", "expand", "in_place_of_one", "paper_conditions"]
 

@@ -20,9 +20,9 @@ from ..prompting import IMAGE_MARK
 from ..prompting.tags import with_opener
 from ..types import Prompt, Response, Style, Turn
 from .base import NotApplicable, Perturbation
-from .caption import before_question, distractor_of
+from .caption import before_question
 from .image import Graded
-from .wordings import quotable
+from .wordings import distractor_of, quotable
 
 __all__ = [
     "AreYouSure",

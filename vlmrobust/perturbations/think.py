@@ -17,10 +17,21 @@ from pydantic import Field, PlainSerializer
 
 from ..types import Prompt
 from .base import NotApplicable, Perturbation
-from .caption import distractor_of, hedged
-from .wordings import MISTAKES, THOUGHTS, WORDED, Worded, assertion, callable_name, named_callable, neutral
+from .wordings import (
+    MISTAKES,
+    THOUGHTS,
+    WORDED,
+    Worded,
+    assertion,
+    callable_name,
+    distractor_of,
+    hedged,
+    named_callable,
+    neutral,
+)
 
 __all__ = [
+    "THINK_HEDGE",
     "AddedMistake",
     "CorrectThink",
     "EarlyAnswer",
@@ -33,6 +44,9 @@ __all__ = [
     "begin_thought",
     "early_answering",
 ]
+
+THINK_HEDGE = "but I think"
+"""Ends the wrong thought of `wrong_think_but`: the model is invited to correct itself."""
 
 
 def begin_thought(prompt: Prompt, thought: str, condition: str, *, closed: bool = False) -> Prompt:

@@ -1,8 +1,11 @@
-"""Choose the wrong option to assert, and the text that asserts it: the sample's, the library's, or a callable's.
+"""Choose the wrong option to assert, and word the text that asserts it: the sample's, the library's, or a callable's.
 
 A text source is a callable `(prompt, option, rng) -> str` that returns text asserting option `option` of the sample. It
 does not know whether that option is right, so that wrong and correct texts differ only in the option. Controls that
 assert nothing use the same wording, or sentences about something else.
+
+A callable is identified by its module path and name, and validated when a condition is made. The hedges stand with
+their conditions, in `caption` and `think`.
 """
 
 import functools
@@ -22,10 +25,8 @@ from .statements import statement, statements
 
 __all__ = [
     "CAPTIONS",
-    "CAPTION_HEDGE",
     "IRRELEVANT_CAPTIONS",
     "MISTAKES",
-    "THINK_HEDGE",
     "THOUGHTS",
     "WORDED",
     "Distractor",
@@ -34,7 +35,9 @@ __all__ = [
     "Wording",
     "assertion",
     "callable_name",
+    "distractor_of",
     "draw_distractor",
+    "hedged",
     "irrelevant",
     "named_callable",
     "neutral",
@@ -43,12 +46,6 @@ __all__ = [
     "worded",
 ]
 
-
-THINK_HEDGE = "but I think"
-"""Ends the wrong thought of `wrong_think_but`: the model is invited to correct itself."""
-
-CAPTION_HEDGE = "but I could be wrong"
-"""Ends the wrong caption of `wrong_caption_disclaimer`."""
 
 Distractor = Literal["random", "runner_up"]
 
@@ -85,6 +82,25 @@ def runner_up(sample: Sample, base: Response) -> int | None:
     logprobs = base.option_logprobs or ()
     wrong = [index for index, value in enumerate(logprobs) if index != sample.answer and value > -math.inf]
     return max(wrong, key=logprobs.__getitem__, default=None)
+
+
+def distractor_of(prompt: Prompt, condition: str) -> int:
+    """Return the wrong option that all conditions of this sample assert.
+
+    Raises:
+        NotApplicable: it should be the runner-up under base, but no letters were read under base.
+        ValueError: the prompt has none; `expand` draws one.
+    """
+    if prompt.distractor is None and prompt.base is not None:
+        raise NotApplicable(
+            f"condition {condition!r} asserts the runner-up under base, and no letters of options were read there"
+        )
+    if prompt.distractor is None:
+        raise ValueError(
+            f"sample {prompt.sample.id!r}, condition {condition!r}: expected a prompt with a distractor, got none; "
+            "create prompts with 'expand', or give the sample a distractor"
+        )
+    return prompt.distractor
 
 
 WORDED = 3  # version of the wording below and of statements; 1 quoted question and option in every sample
@@ -359,3 +375,13 @@ def assertion(
 def _without_tags(text: str, prompt: Prompt) -> str:
     """Return a text to inject with the style's tags made inert, so that none closes a thought or opens an answer."""
     return inert_tags(text, (*prompt.style.think_tags, *(prompt.style.answer_tags or ())))
+
+
+def hedged(text: str, hedge: str) -> str:
+    """Return a sentence continued by a hedge, without a full stop.
+
+    Example:
+        >>> hedged('So the answer is "red".', "but I think")
+        'So the answer is "red", but I think'
+    """
+    return f"{text.rstrip().rstrip('.!')}, {hedge.strip().rstrip('.')}"
