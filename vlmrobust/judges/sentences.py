@@ -1,7 +1,8 @@
 """Split a thought into sentences, and define the words of its question and the phrases that its sentences turn on.
 
-The patterns are matched on folded text (`prompting.words.fold`). `NOT` has the words that reject an item of a list of options or deny a yes-no statement. The words that negate a mention
-in any other sentence are in `prompting.claims`, and `evidence` combines both.
+The patterns are matched on folded text (`prompting.words.fold`). `NOT` has the words that reject an item of a list of
+options or deny a yes-no statement. The words that negate a mention in any other sentence are in `prompting.claims`, and
+`evidence` combines both.
 """
 
 import re
