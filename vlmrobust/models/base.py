@@ -1,7 +1,8 @@
 """Define the interface of models for the evaluator, and load the model of a resumed run only when it is needed.
 
 Optional parts of the interface have a function each, with a default for models without them (`identity_of`, `work_of`,
-`rendered_by`, `special_tokens_of`). `WorkCounts` counts a model's tokens and steps; `RefusedError` ends a run.
+`rendered_by`, `special_tokens_of`). `WorkCounts` counts a model's tokens and steps; `RefusedError` ends a run. `common_length`
+compares token ids, of a local tokenizer or of a server.
 """
 
 import inspect
@@ -22,6 +23,7 @@ __all__ = [
     "RefusedError",
     "UnfitError",
     "WorkCounts",
+    "common_length",
     "expect",
     "identity_of",
     "is_concurrent",
@@ -263,3 +265,9 @@ class DeferredModel:
             if self._expected is not None:
                 expect(model, *self._expected)
         return self._model
+
+
+def common_length(tokens: Sequence[int], others: Sequence[int]) -> int:
+    """Return the length of the common prefix of two sequences."""
+    pairs = zip(tokens, others, strict=False)
+    return next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(tokens), len(others)))

@@ -17,8 +17,8 @@ from functools import partial
 from itertools import chain, groupby
 from typing import Any
 
+from .base import common_length
 from .encoding import Rendered
-from .token_sequences import common_length
 
 __all__ = ["Batch", "Family", "Packing", "Queue", "Segment", "families", "packed", "pass_cost", "plan"]
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from ..prompting import LETTERS, MARKS
-from .token_sequences import common_length
+from .base import common_length
 
 if TYPE_CHECKING:
     from ..prompting.mentions import Reading

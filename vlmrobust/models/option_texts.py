@@ -24,11 +24,11 @@ from dataclasses import dataclass, replace
 
 from ..types import Prompt, Readout, Response
 from ..types.response import parse_turn
+from .base import common_length
 from .encoding import Encoder, Rendered, ScoredText
 from .engine import BatchEngine
 from .letter_tokens import TAIL
 from .response_building import not_finite
-from .token_sequences import common_length
 
 __all__ = ["Frame", "OptionReader", "forced_frame", "option_response", "own_frame", "scored_texts"]
 

@@ -16,11 +16,10 @@ from typing import Any
 
 from ...prompting import KNOWN_TOKENS, SpecialTokens
 from ...types import Prompt, Response
-from ..base import RefusedError
+from ..base import RefusedError, common_length
 from ..letter_tokens import letter_of
 from ..option_texts import Frame, own_frame
 from ..response_building import forced_text
-from ..token_sequences import common_length
 from .chat import EXACT, Chat
 from .client import Memo
 from .tokens import (

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any, Self, overload
 
 from ...prompting import MARKS, letter_columns
+from ..base import common_length
 from ..generation import decoded_text
 from ..letter_tokens import TAIL, LetterVocabulary, letter_of
-from ..token_sequences import common_length
 
 __all__ = [
     "CheckpointTokens",
