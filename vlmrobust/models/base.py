@@ -1,8 +1,8 @@
 """Define the interface of models for the evaluator, and load the model of a resumed run only when it is needed.
 
 Optional parts of the interface have a function each, with a default for models without them (`identity_of`, `work_of`,
-`rendered_by`, `special_tokens_of`). `WorkCounts` counts a model's tokens and steps; `RefusedError` ends a run. `common_length`
-compares token ids, of a local tokenizer or of a server.
+`rendered_by`, `special_tokens_of`). `WorkCounts` counts a model's tokens and steps; `RefusedError` ends a run;
+`common_length` compares token ids, of a local tokenizer or of a server.
 """
 
 import inspect
