@@ -31,8 +31,8 @@ FORMER: Mapping[str, str] = {
         "functional.agreement": "functional.draws functional.robustness",
         "functional.bootstrap": "functional.limits",
         "functional.closed_form": "functional.averages functional.statistics",
-        "functional.intervals_of_means": "functional.intervals functional.paired_tests",
-        "functional.intervals_of_means functional.resampling": "functional.sign_flips",
+        "functional.intervals": "functional.paired_tests",
+        "functional.intervals functional.resampling": "functional.sign_flips",
         "functional.log_probabilities": "functional.entropy functional.letters functional.scoring",
         "functional.ranking": "functional.selective functional.ties",
         "harnesses.imported": "harnesses.lettered",
@@ -63,7 +63,7 @@ FORMER: Mapping[str, str] = {
         "models.server.chat": "models.server.usage",
         "models.server.check": "models.server.checking",
         "models.server.client": "models.server.pool models.server.shared",
-        "models.server.messages": "models.server.continuation models.server.images",
+        "models.server.messages": "models.server.images",
         "models.server.readout": "models.server.option_texts",
         "models.server.readout models.server.tokens": (
             "models.server.letter_readout models.server.letter_tokens models.server.letters"
@@ -116,7 +116,7 @@ FORMER: Mapping[str, str] = {
         "secrecy": "log_records",
         "seeding": "keyed",
         "study.construction": "study.holding study.loading",
-        "study.counting": "study.cost",
+        "study.cost": "study.counting",
         "study.definition": "study.reading",
         "study.page_cells": "study.cells",
         "study.pages": "study.headline study.html study.keeping study.markdown study.outputs",

@@ -11,7 +11,7 @@ from statsmodels.stats.multitest import multipletests
 
 from vlmrobust import Metric, PairedMetric, Prompt, Report, Response
 from vlmrobust.functional import wilson_interval
-from vlmrobust.functional.intervals_of_means import mean_interval, paired_interval
+from vlmrobust.functional.intervals import mean_interval, paired_interval
 from vlmrobust.metrics import Accuracy, Consistency, CorrectProbability, LetterEntropy, Quadrant
 from vlmrobust.seeding import generator
 

@@ -19,7 +19,7 @@ from vlmrobust.models.response_building import forced_text
 from vlmrobust.perturbations.catalogue import conditions_named
 from vlmrobust.study import Study
 from vlmrobust.study.construction import function_named, samples_of
-from vlmrobust.study.counting import Cost, Counts, Passes, Rates, StandInEncoder, cost_of, count, size_of
+from vlmrobust.study.cost import Cost, Counts, Passes, Rates, StandInEncoder, cost_of, count, size_of
 from vlmrobust.types import Sample, Style, image_digest, open_image
 
 NAMES = ("base", "stop_think", "wrong_think", "wrong_caption", "wrong_think+abstain_option")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..data import Samples
     from ..models import Model
     from ..models.encoding import Encoder
-    from ..study.counting import StandInEncoder
+    from ..study.cost import StandInEncoder
 
 __all__ = [
     "check_flags",
@@ -173,7 +173,7 @@ def renderer_of(options: Mapping[str, Any]) -> Callable[[Prompt], str]:
 def encoder_of(options: Mapping[str, Any]) -> "Encoder | StandInEncoder":
     """Return the encoder that counts a prompt's tokens: the checkpoint's, or a stand-in if that is not available."""
     from ..models.encoding import Encoder
-    from ..study.counting import StandInEncoder
+    from ..study.cost import StandInEncoder
 
     if is_served(options):
         return StandInEncoder()

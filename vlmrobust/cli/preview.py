@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..manifest import Manifest
     from ..models import Model
     from ..models.encoding import Encoder
-    from ..study.counting import StandInEncoder
+    from ..study.cost import StandInEncoder
 
 __all__ = ["ExistingRun", "as_text", "check_out", "first_prompts", "is_long", "preview"]
 
@@ -212,7 +212,7 @@ def preview(
 
 def _tokens(prompts: Prompts, encoder: "Encoder | StandInEncoder", new_tokens: int) -> dict[str, Any]:
     """Count the tokens of prompts and images and the maximum of new tokens, from at most `_COUNTED` samples."""
-    from ..study.counting import StandInEncoder, count
+    from ..study.cost import StandInEncoder, count
 
     step = max(1, math.ceil(len(prompts.samples) / _COUNTED))
     counted = list(prompts.samples)[::step]

@@ -41,7 +41,7 @@ from .closed_form import (
     tango_p,
     wilson_interval,
 )
-from .intervals_of_means import mean_interval, mean_intervals, paired_interval, paired_intervals
+from .intervals import mean_interval, mean_intervals, paired_interval, paired_intervals
 from .log_probabilities import (
     TokenScores,
     correct_log_odds,

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..functional.intervals_of_means import FEWEST_GROUPS
+from ..functional.intervals import FEWEST_GROUPS
 from ..jsonl import read_lines
 from ..prompting import LETTERS
 from ..seeding import generator

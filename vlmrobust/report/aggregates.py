@@ -10,7 +10,7 @@ import torch
 
 from ..functional import post_stratified_difference, post_stratified_rate
 from ..functional.bootstrap import expanded_p, percentile_limits
-from ..functional.intervals_of_means import FEWEST_GROUPS
+from ..functional.intervals import FEWEST_GROUPS
 from ..functional.resampling import resample_counts
 from ..seeding import generator
 from ..types import Responses

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..functional.intervals_of_means import Outcome
+from ..functional.intervals import Outcome
 from ..judges import RuleJudge
 from ..metrics import FollowRate, JudgedMetric, default_metrics
 from ..types import Responses

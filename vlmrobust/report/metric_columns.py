@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..functional import letter_probabilities
-from ..functional.intervals_of_means import Outcome
+from ..functional.intervals import Outcome
 from ..jsonl import json_safe
 from ..metrics import JudgedMetric, Metric, PairedMetric
 from ..metrics.catalogue import metrics_named, settings_of

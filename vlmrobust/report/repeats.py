@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import functional
-from ..functional.intervals_of_means import Outcome, mean_intervals
+from ..functional.intervals import Outcome, mean_intervals
 from ..metrics import Accuracy
 from ..seeding import generator
 from ..types import Responses

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..functional.closed_form import holm
-from ..functional.intervals_of_means import FEWEST_GROUPS, Outcome, mean_intervals, paired_intervals
+from ..functional.intervals import FEWEST_GROUPS, Outcome, mean_intervals, paired_intervals
 from ..seeding import generator
 from ..types import Responses
 from .aggregates import aggregate_difference, aggregate_interval

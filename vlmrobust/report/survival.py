@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .. import functional
 from ..functional import poisson_binomial_tail
-from ..functional.intervals_of_means import FEWEST_GROUPS, Outcome, mean_intervals
+from ..functional.intervals import FEWEST_GROUPS, Outcome, mean_intervals
 from ..functional.resampling import group_codes, resample_counts
 from ..metrics import Accuracy, ThoughtLength
 from ..seeding import generator

@@ -1,6 +1,6 @@
 """Run studies: models × benchmarks × conditions × judges in one folder, with tables and one page."""
 
-from .counting import Rates
+from .cost import Rates
 from .study import Study, StudyResult
 
 __all__ = ["Rates", "Study", "StudyResult"]

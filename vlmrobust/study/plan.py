@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..report.formats import Table, terminal_table
 from ..report.metric_columns import table_of
-from .counting import Rates
+from .cost import Rates
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,7 +17,7 @@ from ..perturbations.catalogue import conditions_named
 from ..secrecy import error_text
 from ..types import Sample
 from .construction import free_memory, model_of, samples_of, style_of
-from .counting import Cost, Counts, Passes, Rates, StandInEncoder, cost_of, count, size_of
+from .cost import Cost, Counts, Passes, Rates, StandInEncoder, cost_of, count, size_of
 from .definition import StudyDefinition
 from .entries import BenchmarkEntry, JudgeEntry, ModelEntry, Size, secrets_of
 from .plan import Plan, PlanRow

@@ -14,7 +14,7 @@ from .sections import Curves, Section, drawn, overview, sections
 from .tables import JudgementRow, RunRow, StudyTables
 
 if TYPE_CHECKING:
-    from .counting import Rates
+    from .cost import Rates
     from .plan import Plan
 
 __all__ = ["Study", "StudyResult"]

@@ -7,7 +7,8 @@ from typing import Any, Literal
 from ...types import Prompt, Sample, Style, open_image
 from ...types.frozen import Frozen
 from .chat import Chat, same_model
-from .messages import Continuation, PrefillMode, data_url, messages_of
+from .continuation import Continuation
+from .messages import PrefillMode, data_url, messages_of
 from .readout import LetterReadout
 from .replies import Reply
 

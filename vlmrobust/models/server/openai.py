@@ -19,7 +19,8 @@ from .attempts import UNSUPPORTED
 from .chat import Chat, Price, Usage
 from .check import ServerCheck, check_server
 from .client import Pool, make_client
-from .messages import Continuation, ContinuationMode, PrefillMode, SharedUrls, data_url, messages_of
+from .continuation import Continuation
+from .messages import ContinuationMode, PrefillMode, SharedUrls, data_url, messages_of
 from .readout import PROMPT_LOGPROBS, LetterReadout, OptionTexts, PromptScorer
 from .replies import response_of
 from .tokens import Step

@@ -22,7 +22,7 @@ from vlmrobust.functional import (
     tango_p,
     wilson_interval,
 )
-from vlmrobust.functional.intervals_of_means import FEWEST_GROUPS, flip_intervals
+from vlmrobust.functional.intervals import FEWEST_GROUPS, flip_intervals
 from vlmrobust.functional.resampling import subsets
 
 NAN = math.nan
