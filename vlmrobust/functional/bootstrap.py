@@ -233,8 +233,9 @@ def bca_limits(replicates: Floats, column: GroupedColumn, level: float) -> tuple
     defined = replicates[~np.isnan(replicates)]
     if column.groups < 2 or not len(defined):
         return math.nan, math.nan
-    below, up_to = np.count_nonzero(defined < column.ratio), np.count_nonzero(defined <= column.ratio)
-    bias = float(ndtri((below + up_to) / (2 * len(defined))))
+    equal = np.isclose(defined, column.ratio, rtol=1e-12, atol=0.0)  # but for the order of summation
+    below = np.count_nonzero((defined < column.ratio) & ~equal)
+    bias = float(ndtri((below + np.count_nonzero(equal) / 2) / len(defined)))
     if math.isinf(bias):
         return math.nan, math.nan
     quantile = _expanded_quantile(column.groups, level)
