@@ -204,7 +204,7 @@ class Imported:
 
         Args:
             metrics: the metrics; None = `default_metrics()`.
-            seed: seed of the bootstrap.
+            seed: keys the resampling.
 
         Raises:
             ValueError: a key (sample, condition, draw) occurs twice, as after joining two logs of one condition.

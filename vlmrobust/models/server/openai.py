@@ -16,8 +16,8 @@ from ...types import Prompt, Response, Style
 from ..base import RefusedError, results_of
 from ..response_building import forced_text, shown_letters
 from .attempts import UNSUPPORTED
+from .capabilities import ServerCheck, check_server
 from .chat import Chat, Price, Usage
-from .check import ServerCheck, check_server
 from .client import Pool, make_client
 from .continuation import Continuation
 from .messages import ContinuationMode, PrefillMode, SharedUrls, data_url, messages_of
