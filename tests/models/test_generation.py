@@ -53,6 +53,12 @@ def test_options_incompatible_with_the_readout_are_refused(options: dict[str, An
         HFModel(made.model, made.processor, options)
 
 
+def test_gemma_4_unified_keeps_its_own_cache(tiny: Build) -> None:
+    made = tiny("gemma4_unified")
+    with pytest.raises(ValueError, match=r"expected none for gemma4_unified: with a static cache, .* got 'static'$"):
+        HFModel(made.model, made.processor, {"cache_implementation": "static"})
+
+
 @pytest.mark.parametrize(
     "options", [{"num_beams": 1}, {"repetition_penalty": 1.1}, {"stop_strings": ["x"]}, {"seed": 1}]
 )
