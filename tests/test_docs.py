@@ -186,11 +186,15 @@ def test_messages_of_the_troubleshooting_page_are_those_of_the_package() -> None
     assert missing == []
 
 
-def test_files_named_for_contributors_are_there() -> None:
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
+def test_files_that_a_page_names_are_there(page: Path) -> None:
+    for name in re.findall(r"`((?:vlmrobust|tests|docs|examples)/[\w/.]+)`", page.read_text(encoding="utf-8")):
+        assert (ROOT / name).exists(), name
+
+
+def test_modules_named_for_contributors_are_there() -> None:
     for page in ("CONTRIBUTING.md", "tests/README.md", "docs/pages/architecture.md"):
         text = (ROOT / page).read_text(encoding="utf-8")
-        for name in re.findall(r"`((?:vlmrobust|tests|docs)/[\w/.]+)`", text):
-            assert (ROOT / name).exists(), f"{page}: {name}"
         for name in re.findall(r"`((?:\w+/)+\w+\.py|\w+/)`", text):
             assert any((folder / name).exists() for folder in (ROOT, ROOT / "vlmrobust", ROOT / "tests")), (
                 f"{page}: {name}"
