@@ -1,4 +1,4 @@
-"""Build the samples and reports that tests of all folders share."""
+"""Build the samples and reports that tests of several folders share."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any

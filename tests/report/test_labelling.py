@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import make_samples
 
 from vlmrobust import Labels, Report, Response, Sample, Style, expand
 from vlmrobust.metrics import Accuracy, Consistency
@@ -17,19 +18,6 @@ pytestmark = pytest.mark.browser
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'><svg onload=hacked=1>"
 LETTERS = "abc0-"
 SECRETS = ("✓", "✗", "correct", "wrong", "right", "inconsistent", "harmed", "contradict")
-
-
-def make_samples(count: int) -> list[Sample]:
-    return [
-        Sample(
-            id=f"q{index}",
-            images=[b"no image"],
-            question=f"Which is number {index}?",
-            options=("red", "blue", "green"),
-            answer=index % 3,
-        )
-        for index in range(count)
-    ]
 
 
 def page_of(report: Report, folder: Path, **options: Any) -> str:
@@ -54,7 +42,7 @@ def page_with_thought(
 
 @pytest.fixture(scope="module")
 def report() -> Report:
-    prompts = list(expand(make_samples(36), [WrongThink(), AbstainOption()]))
+    prompts = list(expand(make_samples(36, question="Which is number {}?".format), [WrongThink(), AbstainOption()]))
     model = FakeModel(accuracy=0.7, follow_think=0.6, contradict=0.2, abstain=0.0, opens_images=False)
     return Report.from_responses(prompts, model.respond(prompts), [Accuracy(), Consistency()])
 

@@ -1,4 +1,4 @@
-"""List all metrics by column name, resolve names, and convert the settings of metrics to JSON values."""
+"""List all metrics by column name, resolve names, save the settings of metrics as JSON values, and recreate them."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping

@@ -77,7 +77,7 @@ class Column:
         metric: None in a loaded report, except for the follow rate, which has no settings but its name.
         failures: by position, why the metric failed on a response.
         reads_asserted: the values depend on what the text asserts.
-        settings: of the metric, see `metrics.settings.settings_of`; None in a report from an older file without them.
+        settings: of the metric, see `metrics.catalogue.settings_of`; None in a report from an older file without them.
     """
 
     name: str
