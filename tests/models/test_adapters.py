@@ -54,8 +54,6 @@ def forced(samples: list[Sample]) -> list[Prompt]:
 def test_an_adapter_gives_the_results_of_the_merged_model(
     family: str, samples: list[Sample], texts_of: Callable[[Any], list[str]]
 ) -> None:
-    if reason := zoo.missing(family):
-        pytest.skip(reason)
     made = zoo.build(family)
     model, processor = adapted(made.model), made.processor
     merged = copy.deepcopy(model).merge_and_unload()

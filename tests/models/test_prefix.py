@@ -109,8 +109,6 @@ def test_suffixes_in_several_passes_give_the_same_responses(
 def test_stems_change_nothing(
     family: str, writer: Build, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if reason := zoo.missing(family):
-        pytest.skip(reason)
     if family == "lfm2_vl" and transformers.__version__.startswith("4."):
         pytest.skip("transformers 4 gets LFM2-VL's padded batches wrong, so that it goes one by one")
     made = writer(family)

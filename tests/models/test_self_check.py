@@ -365,8 +365,6 @@ def test_hooks_go_to_the_model_inside_a_compiled_one(tiny: Build, samples: list[
 
 
 def test_the_text_part_of_an_omni_model_is_used(samples: list[Sample]) -> None:
-    if reason := zoo.missing("qwen2_5_omni"):
-        pytest.skip(reason)
     made = zoo.build("qwen2_5_omni")
     whole, part = HFModel(made.model, made.processor), HFModel(made.model.thinker, made.processor)
     assert_same(whole.respond(forced(samples)), part.respond(forced(samples)))
@@ -380,8 +378,6 @@ def test_the_text_part_of_an_omni_model_is_used(samples: list[Sample]) -> None:
 def test_a_checkpoint_of_another_mapping_is_loaded_or_refused(
     family: str, samples: list[Sample], tmp_path: Path
 ) -> None:
-    if reason := zoo.missing(family):
-        pytest.skip(reason)
     made = zoo.build(family)
     made.model.save_pretrained(tmp_path)
     made.processor.save_pretrained(tmp_path)

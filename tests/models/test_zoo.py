@@ -42,8 +42,6 @@ def test_letters_and_texts_are_those_of_plain_forwards(
     texts_of: Callable[[Any], list[str]],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    if reason := zoo.missing(family):
-        pytest.skip(reason)
     # One image; one of another size, with so long a question that the others are padded by more than 128 tokens, a
     # block of sparse attention; two images.
     long = samples[1].replace(question=samples[1].question + " Think of what you see." * 40)
@@ -53,8 +51,6 @@ def test_letters_and_texts_are_those_of_plain_forwards(
 
 @pytest.mark.parametrize("family", REFUSED)
 def test_what_cannot_be_asked_is_refused_when_the_model_is_made(family: str) -> None:
-    if reason := zoo.missing(family):
-        pytest.skip(reason)
     made = zoo.build(family)
     with pytest.raises(ValueError, match=REFUSED[family][0]):
         HFModel(made.model, made.processor)

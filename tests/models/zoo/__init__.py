@@ -1,6 +1,6 @@
 """Tiny random models of real architectures, with real processors and chat templates; built offline in a moment."""
 
-from .building import ALL, IMAGE_TEXT_TO_TEXT, build, missing
+from .building import ALL, IMAGE_TEXT_TO_TEXT, build
 from .families import FAMILIES
 from .parts import Tiny
 from .tokenizers import byte_level_tokenizer, sentence_piece_tokenizer
@@ -14,7 +14,6 @@ __all__ = [
     "build",
     "byte_level_tokenizer",
     "favour",
-    "missing",
     "redraw",
     "sentence_piece_tokenizer",
 ]

@@ -4,6 +4,7 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 import transformers as hf
 from transformers.models.auto import modeling_auto
@@ -13,7 +14,7 @@ from .families import FAMILIES
 from .parts import BUILDERS, Tiny
 from .weights import redraw
 
-__all__ = ["ALL", "IMAGE_TEXT_TO_TEXT", "build", "missing"]
+__all__ = ["ALL", "IMAGE_TEXT_TO_TEXT", "build"]
 
 # Whoever imports a module of builders registers them.
 assert all((crops, gemmas, glms, grids, grids_more, llavas, omnis, refused, slices, tokens))
@@ -23,21 +24,10 @@ _MULTIMODAL: dict[str, str] = dict(getattr(modeling_auto, "MODEL_FOR_MULTIMODAL_
 _NEEDS_TIMM = ("fast_vlm", "gemma3n", "perception_lm")
 
 
-def missing(family: str) -> str | None:
-    """Return what a family needs and is not installed, None if nothing."""
-    if family not in IMAGE_TEXT_TO_TEXT and family not in _MULTIMODAL:
-        return f"transformers {hf.__version__} does not know it"
-    if family == "llama4" and not hasattr(hf, "Llama4ImageProcessor"):
-        return f"transformers {hf.__version__} has no image processor of it without torchvision's"
-    if family in _NEEDS_TIMM and importlib.util.find_spec("timm") is None:
-        return "its image encoder needs timm"
-    if family == "fuyu" and hf.__version__.startswith("4."):
-        return "its processor of transformers 4 counts on its own tokenizer"
-    return None
-
-
 def build(family: str) -> Tiny:
-    """Return a new model of a family, always with the same weights."""
+    """Return a new model of a family, always with the same weights; skip a test whose family is not installed."""
+    if reason := _missing(family):
+        pytest.skip(reason)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # for what is not drawn anew: gates, biases, time constants
         made, processor = ALL[family]()
@@ -50,3 +40,16 @@ def build(family: str) -> Tiny:
         made.generation_config.eos_token_id = tokenizer.eos_token_id
         made.generation_config.pad_token_id = tokenizer.pad_token_id
     return Tiny(family, made.eval(), processor)
+
+
+def _missing(family: str) -> str | None:
+    """Return what a family needs and is not installed, None if nothing."""
+    if family not in IMAGE_TEXT_TO_TEXT and family not in _MULTIMODAL:
+        return f"transformers {hf.__version__} does not know it"
+    if family == "llama4" and not hasattr(hf, "Llama4ImageProcessor"):
+        return f"transformers {hf.__version__} has no image processor of it without torchvision's"
+    if family in _NEEDS_TIMM and importlib.util.find_spec("timm") is None:
+        return "its image encoder needs timm"
+    if family == "fuyu" and hf.__version__.startswith("4."):
+        return "its processor of transformers 4 counts on its own tokenizer"
+    return None
