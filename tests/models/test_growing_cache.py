@@ -10,7 +10,7 @@ import zoo
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import DynamicCache, StaticCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from vlmrobust import Prompt, Sample
@@ -158,6 +158,18 @@ def test_selected_rows_are_independent() -> None:
     assert torch.equal(cache.layers[0].keys[:, :, :-1], expected)
     assert torch.equal(some.layers[0].keys[:, :, :-1], expected[[1, 1, 0]])
     assert torch.equal(some.layers[0].keys[:, :, -1:], states(3, 1, 2)[0])
+
+
+def test_selected_rows_of_an_unknown_layer_are_independent(tiny: Callable[[str], zoo.Tiny]) -> None:
+    # A static layer writes its keys, and counts them, in place.
+    cache = StaticCache(config=tiny("llava").model.config.get_text_config(), max_cache_len=8)
+    for index in range(len(cache.layers)):
+        cache.update(*states(2, 5, 0), index)
+    held, count = cache.layers[0].keys.clone(), int(cache.get_seq_length())
+    some = caches.selected(cache, torch.tensor([0, 1]))
+    some.update(*states(2, 1, 1), 0)
+    assert torch.equal(cache.layers[0].keys, held)
+    assert (int(cache.get_seq_length()), int(some.get_seq_length())) == (count, count + 1)
 
 
 def test_joined_rows_have_their_own_capacity() -> None:

@@ -265,6 +265,22 @@ def test_both_paths_look_past_the_same_letters(family: str, samples: list[Sample
     assert shared._engine._ahead.works is plain._engine._ahead.works is True, "the test needs letters that may go on"
 
 
+@pytest.mark.parametrize("option", [{"cache_implementation": "static"}, {"use_cache": False}])
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "gemma3"])
+def test_the_cache_of_the_options_does_not_change_the_letters(
+    family: str, option: dict[str, Any], samples: list[Sample]
+) -> None:
+    made = balanced(family, Prompt.of(samples[1]).replace(prefill=AT_THE_TAG))
+    prompts = [Prompt.of(samples[1], draw=draw).replace(prefill=AT_THE_TAG) for draw in range(16)]
+    drawing = {"max_new_tokens": 8, "do_sample": True}
+    usual = HFModel(made.model, made.processor, drawing)
+    other = HFModel(made.model, made.processor, drawing | option)
+    for one, expected in zip(other.respond(prompts), usual.respond(prompts), strict=True):
+        assert one.text == expected.text
+        assert one.option_logprobs == pytest.approx(expected.option_logprobs, abs=2e-4)
+    assert usual._engine._ahead.works is other._engine._ahead.works is True, "the test needs letters that may go on"
+
+
 def test_many_tokens_are_looked_past_a_few_at_a_time(samples: list[Sample]) -> None:
     made = speaking("gemma3", SPEAKS | GOES_ON)
     prompts = [forced_prompt(sample) for sample in samples[:4]]

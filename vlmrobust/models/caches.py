@@ -120,7 +120,8 @@ def selected(cache: Any, rows: Tensor) -> Any:
         cache = copy.deepcopy(cache)
     else:
         layers, cache = cache.layers, copy.copy(cache)
-        cache.layers = [_shallow(layer) for layer in layers]
+        # What an unknown layer changes in place is not known.
+        cache.layers = [_shallow(layer) if _is_known(layer) else copy.deepcopy(layer) for layer in layers]
     cache.reorder_cache(rows)
     return cache
 

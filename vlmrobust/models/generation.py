@@ -243,11 +243,6 @@ class Decoding:
         if kept["pad_token_id"] is None:
             kept["pad_token_id"] = tokenizer.pad_token_id
         check_options(options, model.generation_config)
-        if model.config.model_type == "gemma4_unified" and (cache := options.get("cache_implementation")):
-            raise ValueError(
-                "field 'generation', option 'cache_implementation': expected none for gemma4_unified: with a static "
-                f"cache, the tokens of an image longer than the sliding window attend to others of it, got {cache!r}"
-            )
         self.options = {"max_new_tokens": 512} | dict(options)
         asked = {name: value for name, value in self.options.items() if name not in SAMPLING_OPTIONS}
         self.is_token_by_token = set(asked) <= {"max_new_tokens", "stop_strings", "eos_token_id"}
@@ -353,9 +348,11 @@ class Decoding:
         config.update(**changes)
         return self._replaced(config)
 
-    def prefilling(self) -> AbstractContextManager[Any]:
+    def prefilling(self, **changes: Any) -> AbstractContextManager[Any]:
         """Do the same with a config for filling a cache: one token is decoded, which is not used."""
-        return self._replaced(copy.deepcopy(self._one_token))
+        config = copy.deepcopy(self._one_token)
+        config.update(**changes)
+        return self._replaced(config)
 
     @contextmanager
     def _replaced(self, config: Any) -> Iterator[Any]:

@@ -102,9 +102,9 @@ class LookAhead:
             reached: the prompts' cache; None = no cache.
         """
         queries = [(look, member) for look in looks for member in look.open]
-        if queries and reached is not None and self.works is not False:
-            near = self._within_reach(queries, reached)
-            if near and self._compared(*near[0], reached):
+        if queries and self.works is not False:
+            near = [] if reached is None else self._within_reach(queries, reached)
+            if reached is not None and near and self._compared(*near[0], reached):
                 self._look(near, reached)
             for look in looks:
                 if look.decoded is not None:
@@ -160,6 +160,7 @@ class LookAhead:
             return
         branches = self.prefilled(look.item)
         if branches is None:
+            self.believe("`generate` returns no cache")
             return
         here = CachedPrompts(
             branches, torch.zeros(look.place + 1, dtype=torch.int64, device=branches.mask.device), kept=True

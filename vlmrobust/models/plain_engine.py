@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from .base import UnfitError
 from .caches import Branches, CachedPrompts, Forward, seen_positions
 from .encoding import Encoder, EncodingError, Rendered
 from .generation import DecodedText, Decoding
 from .letter_tokens import LetterVocabulary, letter_logprobs
-from .probe import DecodingLog, GenerationProbe, Head, captured, largest_difference, tolerance
+from .probe import Capture, DecodingLog, GenerationProbe, Head, captured, largest_difference, tolerance
 from .processing import FAULTS
 
 __all__ = ["ModelRunner", "PlainEngine", "PrefilledPrompts", "Reading", "T", "last_rows"]
@@ -169,6 +170,7 @@ class PlainEngine:
     def __init__(self, runner: ModelRunner) -> None:
         self.tokens = 0
         self._runner = runner
+        self._longest_checked = 0
         self._keeps_logits = "logits_to_keep" in inspect.signature(runner.model.forward).parameters
 
     def read(self, items: Mapping[int, Rendered], places: int, reading: Reading[T], *, looks: bool) -> dict[int, T]:
@@ -182,7 +184,7 @@ class PlainEngine:
         """
         runner = self._runner
         inputs = self._inputs(list(items.values()))
-        keep = {"logits_to_keep": places} if self._keeps_logits else {}
+        keep = self._keep(places)
         branches = None
         if looks and all(item.scored is None for item in items.values()):
             hidden, logits, branches = runner.prefill(inputs, places, **keep)
@@ -221,13 +223,46 @@ class PlainEngine:
             looks: whether to keep a cache for looking ahead.
 
         Returns:
-            The texts, and the cache of prompts and texts without their last column; None = no cache.
+            The texts, and the cache of prompts and texts without their last column; None = no cache, or one of a kind
+            that the options name: a static one is full, and an offloaded one is elsewhere.
+
+        Raises:
+            UnfitError: with the cache that the options name, the letters are not those of a pass without a cache.
         """
         runner, inputs = self._runner, self._inputs(items)
+        self._check_cache(inputs)
         with captured(runner.model, runner.head) as seen, seen_positions(runner.model) as positions:
             probe = GenerationProbe(runner.head, seen, runner.letter_tokens, [DecodingLog() for _ in items])
             output, written = runner.decoding.generate(inputs, [item.prompt for item in items], probe)
-        return written, runner.forward.branches(output, inputs, positions) if looks else None
+        branched = looks and runner.decoding.config.cache_implementation is None
+        return written, runner.forward.branches(output, inputs, positions) if branched else None
+
+    def _check_cache(self, inputs: Mapping[str, Any]) -> None:
+        """Compare the first step under the options' cache with a pass without one: a longer image may change it."""
+        runner, length = self._runner, inputs["input_ids"].shape[1]
+        config = runner.decoding.config
+        if (kind := config.cache_implementation) is None or length <= self._longest_checked:
+            return
+        named = {"cache_implementation": kind, "cache_config": config.cache_config, "disable_compile": True}
+        with captured(runner.model, runner.head) as seen:
+            with runner.decoding.prefilling(**named) as prefilling:
+                runner.model.generate(**inputs, generation_config=prefilling)
+            first = self._last_rows(seen)
+            runner.model(**inputs, **self._keep(1), use_cache=False, return_dict=True)
+            without = self._last_rows(seen)
+        if difference := runner.difference(lambda: first, without, "letter log-probabilities that differ by {:.2g}"):
+            raise UnfitError(
+                f"field 'generation', option 'cache_implementation': expected {type(runner.model).__name__} to give "
+                f"the same results with a {kind} cache as without a cache, got {difference} at a prompt of {length} "
+                "tokens; leave the option out"
+            )
+        self._longest_checked = length
+
+    def _last_rows(self, seen: Capture) -> Tensor:
+        return self._runner.head.rows_at_once(*(tensor[:, -1] for tensor in seen.last(1)))
+
+    def _keep(self, places: int) -> dict[str, int]:
+        return {"logits_to_keep": places} if self._keeps_logits else {}
 
     def _inputs(self, items: Sequence[Rendered]) -> dict[str, Any]:
         inputs = self._runner.inputs(items)
