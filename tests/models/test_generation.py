@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
+from transformers import GenerationConfig
 
 import vlmrobust as vr
 from vlmrobust import Prompt, Sample
@@ -61,11 +62,25 @@ def test_a_cache_that_changes_the_results_is_refused(tiny: Build, samples: list[
         HFModel(made.model, made.processor, options).respond([Prompt.of(samples[0])])
 
 
-@pytest.mark.parametrize(
-    "options", [{"num_beams": 1}, {"repetition_penalty": 1.1}, {"stop_strings": ["x"]}, {"seed": 1}]
-)
+@pytest.mark.parametrize("options", [{"repetition_penalty": 1.1}, {"stop_strings": ["x"]}, {"seed": 1}])
 def test_other_options_are_accepted(options: dict[str, Any], tiny: Build) -> None:
     HFModel(tiny("llava").model, tiny("llava").processor, options)
+
+
+def test_options_with_their_defaults_cost_nothing(tiny: Build, samples: list[Sample]) -> None:
+    # Scripts write out what `generate` does anyway; texts then still leave their batch when they end.
+    made, prompts = tiny("qwen2_5_vl"), [Prompt.of(sample, draw=draw) for sample in samples for draw in range(2)]
+    drawing = {"max_new_tokens": 30, "do_sample": True, "temperature": 2.0, "eos_token_id": [*range(7, 400, 8)]}
+    fill = getattr(GenerationConfig, "_get_default_generation_params", lambda: vars(GenerationConfig()))
+    own = {name: value for name, value in fill().items() if value is not None and not name.startswith("_")}
+    about_texts = set(own) - {"max_length", "transformers_version", "do_sample", "temperature", "top_k", "top_p"}
+    written = {name: own[name] for name in about_texts if "assist" not in name and name != "target_lookbehind"}
+    assert written["repetition_penalty"] == written["num_beams"] == 1
+    usual = HFModel(made.model, made.processor, drawing)
+    other = HFModel(made.model, made.processor, drawing | written | {"pad_token_id": 5, "stop_strings": None})
+    expected = [response.text for response in usual.respond(prompts)]
+    assert [response.text for response in other.respond(prompts)] == expected
+    assert other.work()["row_steps"] == usual.work()["row_steps"] < 29 * len(prompts)
 
 
 def test_sampling_options_without_sampling_are_logged(tiny: Build, caplog: pytest.LogCaptureFixture) -> None:

@@ -37,23 +37,22 @@ SAMPLING_OPTIONS = ("do_sample", "temperature", "top_k", "top_p", "min_p", "seed
 # Options that decode several texts of a prompt at once, or run the model other than once per token.
 _ONE = ("num_beams", "num_beam_groups", "num_return_sequences")
 _NONE = (
-    "assistant_early_exit",
-    "assistant_model",
-    "constraints",
-    "custom_generate",
-    "dola_layers",
-    "force_words_ids",
-    "guidance_scale",
-    "is_assistant",
-    "penalty_alpha",
-    "prompt_lookup_num_tokens",
-    "speculation_type",
-    "token_healing",
-    "use_mtp",
+    *("assistant_early_exit", "assistant_model", "is_assistant", "prompt_lookup_num_tokens", "speculation_type"),
+    *("constraints", "custom_generate", "dola_layers", "force_words_ids", "guidance_scale", "penalty_alpha"),
+    *("token_healing", "use_mtp"),
 )
 _WARPERS = ("top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
 _INSTEAD = {"max_length": "max_new_tokens", "min_length": "min_new_tokens"}
 _OF_BEAMS = ("early_stopping", "length_penalty", "low_memory")
+# What `generate` does without an option, if not False; scripts often state it.
+_DEFAULTS: Mapping[str, Any] = {
+    **dict.fromkeys((*_ONE, "repetition_penalty", "encoder_repetition_penalty", "typical_p", "length_penalty"), 1),
+    **dict.fromkeys(("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "min_new_tokens", "min_length"), 0),
+    **dict.fromkeys(("epsilon_cutoff", "eta_cutoff", "diversity_penalty"), 0),
+    "use_cache": True,
+}
+# Options that `choose` and `ended` respect, or that do not act on tokens.
+_TOKEN_BY_TOKEN = frozenset({"max_new_tokens", "stop_strings", "eos_token_id", "pad_token_id", "bos_token_id"})
 _KEPT_FROM_CHECKPOINT = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 
 
@@ -162,13 +161,13 @@ def check_options(options: Mapping[str, Any], own: Any) -> None:
             raise ValueError(
                 f"field 'generation': expected options of transformers' `generate`, got {name!r}{_nearest(name, known)}"
             )
-        if (value is not None or name == "max_new_tokens") and (reason := _refusal(name, value)):
+        if (name == "max_new_tokens" or not _is_default(name, value)) and (reason := _refusal(name, value)):
             raise ValueError(f"field 'generation', option {name!r}: {reason}, got {value!r}")
     if options.get("do_sample") and options.get("temperature") == 0:
         raise ValueError(
             "field 'generation', option 'temperature': expected a number above 0 with do_sample=True, got 0"
         )
-    if useless := [name for name in _OF_BEAMS if options.get(name)]:
+    if useless := [name for name in _OF_BEAMS if not _is_default(name, options.get(name))]:
         logger.warning("generation: %s act on beam search only, and have no effect here", ", ".join(useless))
     if options.get("cache_config") is not None and options.get("cache_implementation") != "quantized":
         logger.warning("generation: cache_config has no effect without cache_implementation='quantized'")
@@ -195,18 +194,22 @@ def _nearest(name: str, known: set[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
+def _is_default(name: str, value: Any) -> bool:
+    return value is None or (value == _DEFAULTS[name] if name in _DEFAULTS else value is False)
+
+
 def _refusal(name: str, value: Any) -> str | None:
     if name in _INSTEAD:
         return f"expected a limit that excludes the prompt: use {_INSTEAD[name]!r}"
-    if name in _ONE and value != 1:
+    if name in _ONE:
         return "expected 1: letters and entropies are read from the one text that is decoded (for several, use draws)"
     if name in _WARPERS:
         return "expected none: only temperature, top_k, top_p and min_p are used for sampling"
-    if name in _NONE and value is not False:
+    if name in _NONE:
         return "expected none: texts are decoded token by token from the model's own logits"
     if name == "cache_implementation" and "paged" in str(value):
         return "expected another cache: with a paged one, transformers ignores the image"
-    if name == "prefill_chunk_size" and value is not None:
+    if name == "prefill_chunk_size":
         return "expected none: when prompts are prefilled in chunks, some families do not see the image as a whole"
     if name in _KINDS and not _KINDS[name][0](value):
         return f"expected {_KINDS[name][1]}"
@@ -245,7 +248,8 @@ class Decoding:
         check_options(options, model.generation_config)
         self.options = {"max_new_tokens": 512} | dict(options)
         asked = {name: value for name, value in self.options.items() if name not in SAMPLING_OPTIONS}
-        self.is_token_by_token = set(asked) <= {"max_new_tokens", "stop_strings", "eos_token_id"}
+        acting = {name for name, value in asked.items() if not _is_default(name, value)}
+        self.is_token_by_token = acting <= _TOKEN_BY_TOKEN
         strings = self.options.get("stop_strings") or ()
         self._stop_strings = [strings] if isinstance(strings, str) else list(strings)
         self._stop_tail = 8 + 4 * max(map(len, self._stop_strings), default=0)
