@@ -90,6 +90,27 @@ def test_logits_computed_differently_are_kept() -> None:
     torch.testing.assert_close(head.logits(logits), logits)
 
 
+class ScaledHead(torch.nn.Linear):
+    """A head whose weight is of one byte per number, with a scale, as quantised checkpoints have it."""
+
+    def __init__(self, whole: torch.nn.Linear, kind: torch.dtype) -> None:
+        super().__init__(whole.in_features, whole.out_features, bias=False)
+        self.scale = 4.0
+        self.weight = torch.nn.Parameter((whole.weight.detach() / self.scale).to(kind), requires_grad=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return hidden @ (self.weight.to(hidden.dtype) * self.scale).T
+
+
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_the_logits_of_a_quantised_head_are_kept(kind: torch.dtype) -> None:
+    model = language_model("Llama")
+    model.lm_head = ScaledHead(model.lm_head, kind)
+    head, hidden, logits = seen_by(model)
+    assert head.rows(hidden, logits) is head.rows_at_once(hidden, logits) is logits
+    torch.testing.assert_close(head.logits(logits), logits)
+
+
 def test_the_logits_of_a_large_vocabulary_are_computed_in_chunks() -> None:
     head, hidden, logits = seen_by(language_model("Llama", vocab_size=40_000))
     assert head.exact is True

@@ -62,7 +62,9 @@ class Head:
         # An adapter at the head, or a trained copy of it, exposes the weight of the original.
         adapted = hasattr(module, "base_layer") or hasattr(module, "original_module")
         weight = getattr(module, "weight", None)
-        self._dense = isinstance(weight, Tensor) and weight.is_floating_point() and not adapted
+        # Numbers of one byte, integers or not, are quantised, with a scale elsewhere.
+        is_whole = isinstance(weight, Tensor) and weight.is_floating_point() and weight.itemsize > 1
+        self._dense = is_whole and not adapted
         self._width: int | None = None
         self._inner_autocast: torch.dtype | None = None
         self.exact: bool | None = None
