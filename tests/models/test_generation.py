@@ -62,7 +62,9 @@ def test_a_cache_that_changes_the_results_is_refused(tiny: Build, samples: list[
         HFModel(made.model, made.processor, options).respond([Prompt.of(samples[0])])
 
 
-@pytest.mark.parametrize("options", [{"repetition_penalty": 1.1}, {"stop_strings": ["x"]}, {"seed": 1}])
+@pytest.mark.parametrize(
+    "options", [{"repetition_penalty": 1.1}, {"stop_strings": ["x"]}, {"seed": 1}, {"eos_token_id": numpy.int64(2)}]
+)
 def test_other_options_are_accepted(options: dict[str, Any], tiny: Build) -> None:
     HFModel(tiny("llava").model, tiny("llava").processor, options)
 

@@ -269,7 +269,7 @@ class Decoding:
     def stop_tokens(self) -> frozenset[int]:
         """The tokens that end a text."""
         tokens = self.config.eos_token_id
-        return frozenset() if tokens is None else frozenset([tokens] if isinstance(tokens, int) else tokens)
+        return frozenset() if tokens is None else frozenset([int(tokens)] if isinstance(tokens, Integral) else tokens)
 
     def noise(self, prompts: Sequence[Prompt], device: torch.device) -> list[GumbelNoise]:
         """Return the noise of each prompt that turns greedy decoding into sampling; empty without sampling."""
