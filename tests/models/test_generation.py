@@ -100,6 +100,17 @@ def test_penalties_do_not_count_padding(penalty: dict[str, Any], samples: list[S
     assert [response.text for response in whole] == [response.text for response in alone]
 
 
+def test_a_generate_that_drops_logits_processors_is_not_used_for_sampling(tiny: Build, samples: list[Sample]) -> None:
+    made = tiny("janus")
+    drawing = {"max_new_tokens": 4, "do_sample": True, "temperature": 2.0}
+    prompts = [Prompt.of(samples[0], draw=draw) for draw in range(6)]
+    alone, whole = (HFModel(made.model, made.processor, drawing, batch_size=size).respond(prompts) for size in (1, 6))
+    assert [response.text for response in alone] == [response.text for response in whole]
+    assert len({response.text for response in whole}) > 3
+    with pytest.raises(ValueError, match=r"to sample, got a `generate` that ignores .*or without repetition_penalty"):
+        HFModel(made.model, made.processor, drawing | {"repetition_penalty": 1.1})
+
+
 def test_sampling_options_without_sampling_are_logged(tiny: Build, caplog: pytest.LogCaptureFixture) -> None:
     made = tiny("llava")
     with caplog.at_level(logging.WARNING, logger="vlmrobust"):

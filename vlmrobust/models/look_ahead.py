@@ -254,14 +254,9 @@ class LookAhead:
     def _generated(self, item: Rendered, token: int) -> Tensor:
         """Return the row for `Head.logits` of the step after a prompt and a token, from the model's own `generate`."""
         runner, inputs = self._runner, self._runner.inputs([item])
-
-        def forced(_: Tensor, scores: Tensor) -> Tensor:
-            only = torch.full_like(scores, -torch.inf)
-            only[:, token] = 0.0
-            return only
-
         with captured(runner.model, runner.head) as seen, runner.decoding.prefilling() as config:
             config.max_new_tokens, config.eos_token_id = 2, None  # the token may be a stop token
-            runner.model.generate(**inputs, generation_config=config, logits_processor=[forced])
+            # Janus drops logits processors.
+            runner.model.generate(**inputs, generation_config=config, prefix_allowed_tokens_fn=lambda *_: [token])
         hidden, logits = seen.last(1)
         return self._runner.head.rows_at_once(hidden[:, 0], logits[:, 0])

@@ -154,7 +154,7 @@ class SelfCheck:
         return self.runner.head.rows_at_once(hidden, logits)
 
     def _try_options(self, item: Rendered) -> None:
-        """Refuse options with which `generate` raises; without them it has just answered the same prompt."""
+        """Refuse options with which `generate` raises, or does not sample; without them it has just answered."""
         options = {
             name: value
             for name, value in self.runner.decoding.options.items()
@@ -164,9 +164,16 @@ class SelfCheck:
             return
         inputs = self.runner.inputs([item])
         extra = {"tokenizer": self.runner.encoder.tokenizer} if "stop_strings" in options else {}
+        processed: list[Tensor] = []
+
+        def note(_: Tensor, scores: Tensor) -> Tensor:
+            processed.append(scores)
+            return scores
+
+        decoding = self.runner.decoding
         try:
-            with self.runner.decoding.in_force(max_new_tokens=2, min_new_tokens=None, disable_compile=True) as config:
-                self.runner.model.generate(**inputs, generation_config=config, **extra)
+            with decoding.in_force(max_new_tokens=2, min_new_tokens=None, disable_compile=True) as config:
+                self.runner.model.generate(**inputs, generation_config=config, logits_processor=[note], **extra)
         except torch.OutOfMemoryError:
             raise
         except FAULTS as error:
@@ -174,6 +181,12 @@ class SelfCheck:
                 f"field 'generation': expected options that {type(self.runner.model).__name__} decodes with, got "
                 f"{type(error).__name__} with {options}: {error}"
             ) from error
+        if decoding.options.get("do_sample") and not (processed or decoding.is_token_by_token):
+            raise self._refused(
+                "sample",
+                "a `generate` that ignores logits processors",
+                f"decode greedily, or without {', '.join(options)}",
+            )
 
     def _forward(self, items: Sequence[Rendered]) -> Tensor:
         rows = self.plain.read(dict(enumerate(items)), 1, last_rows, looks=False)
