@@ -38,8 +38,8 @@ KINDS = {
     "inkling2": "both kinds in one layer",
 }
 APART = {"mllama": "cross attention", "unlimited_ocr": "a window of its own"}
-# `min_new_tokens` is one of the options that leave decoding to the model's own `generate`.
-BY_GENERATE = {"min_new_tokens": 0}
+# `max_time` is one of the options that leave decoding to the model's own `generate`.
+BY_GENERATE = {"max_time": 1e9}
 UNEVEN = {"do_sample": True, "temperature": 2.0, "seed": 1}
 
 
