@@ -88,6 +88,23 @@ def test_schema_violations_are_value_errors_with_their_cause(content, entries, c
     assert cause in str(raised.value.__cause__)
 
 
+@pytest.mark.parametrize(
+    "failed",
+    [
+        {"finish_reason": "error", "error": {"code": 502, "message": "Upstream down"}},  # OpenRouter
+        {"finish_reason": None, "error": {"code": 502, "message": "Upstream down"}},
+        {"finish_reason": "error"},  # vLLM
+        {"finish_reason": "abort"},  # vLLM, SGLang
+    ],
+)
+@pytest.mark.parametrize("content", ["", "<think>It is bl", "<answer>A</answer>"])
+def test_a_reply_that_the_server_broke_off_is_no_answer(failed, content):
+    completion = {"choices": [{"index": 0, "message": {"role": "assistant", "content": content}, **failed}]}
+    reason = "Upstream down" if "error" in failed else failed["finish_reason"]
+    with pytest.raises(ValueError, match=f"expected a whole reply, got one that the server broke off: .*{reason}"):
+        Reply.of(completion)
+
+
 def test_counts_are_numbers():
     choice = Obj(message=Obj(content="B"), finish_reason="stop", logprobs=None)
     counted = Reply.of(Obj(choices=[choice], usage=Obj(prompt_tokens="12", completion_tokens=None)))

@@ -23,6 +23,8 @@ __all__ = ["Reply", "after_prefix", "read_letters", "rebuild_text", "response_of
 
 
 _CONTROL = re.compile(rb"<[^<>]*>|\[[^\[\]]*\]")
+# Finish reasons of a reply that the server broke off, with status 200 nevertheless: OpenRouter, vLLM and SGLang.
+_BROKEN_OFF = ("error", "abort")
 
 
 def rebuild_text(
@@ -168,14 +170,18 @@ class Reply:
             exact: the log-probabilities are those of requested tokens, see `Step.of`.
 
         Raises:
-            ValueError: it has no choice, or does not follow OpenAI's schema, which the client does not check.
+            ValueError: it has no choice, the server broke it off, or it does not follow OpenAI's schema, which the
+                client does not check.
         """
-        if not field_of(completion, "choices"):
+        if not (choices := field_of(completion, "choices")):
             raise ValueError(f"expected a chat completion with a choice, got {completion!r:.200}")
         try:
-            return cls._read(completion, exact)
+            reply = cls._read(completion, exact)
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise ValueError(f"expected a chat completion in OpenAI's schema, got {completion!r:.200}") from error
+        if (reason := field_of(choices[0], "error")) or reply.finish_reason in _BROKEN_OFF:
+            raise ValueError(f"expected a whole reply, got one that the server broke off: {reason or choices[0]!r:.200}")
+        return reply
 
     @classmethod
     def _read(cls, completion: Any, exact: bool) -> Self:
