@@ -47,6 +47,22 @@ def test_a_separated_thought_is_found_in_the_tokens():
     assert answer.step_at(turn, len("<think>")) is None
 
 
+@pytest.mark.parametrize(
+    ("decoded", "content"),
+    [
+        (["<think>", "\ufffd", "\ufffd", " is", " B?", "</think>"], "<think>🟦 is B?</think>B."),
+        (["<think>", "It", "is", "B?", "</think>"], "<think>It is B?</think>B."),  # SentencePiece
+        (["答", "案", "\ufffd", "\ufffd", "是"], "答案卍是B."),
+    ],
+)
+def test_tokens_that_a_server_decoded_one_by_one(decoded, content):
+    entries = [make_entry(text.encode()) for text in (*decoded, "B", ".", "<|END_OF_B|>")]
+    answer = make_reply(content, entries)
+    turn = answer.turn("", THINK_TAGS)
+    assert turn == content
+    assert answer.step_at(turn, len(turn) - 2) is answer.steps[len(decoded)]
+
+
 def test_a_refusal_is_text():
     message = Obj(content=None, refusal="I can't say who that is.")
     completion = Obj(choices=[Obj(message=message, finish_reason="stop", logprobs=None)], usage=None)

@@ -255,16 +255,23 @@ class Reply:
         """Return the step whose token has character `position` of `turn`, the result of `turn`; None = not found.
 
         The steps may hold more than the turn, or lack a part of it. If the visible text is not found in them, the
-        result is None.
+        result is None. Some servers (SGLang) decode each token alone, which loses characters of several tokens, and
+        leading spaces; so the visible text is looked up by the characters that the tokens have.
         """
         tokens = self.steps.tokens
         written = b"".join(tokens).decode(errors="replace")
         if not written.startswith(turn):
             shown = self.content or self.reasoning or ""
-            start = written.rfind(shown)
-            if start < 0 or not turn.endswith(shown) or position < len(turn) - len(shown):
+            before = len(turn) - len(shown)
+            if not turn.endswith(shown) or position < before:
                 return None
-            position += start - (len(turn) - len(shown))
+            known = {char for char in written if char != "\ufffd" and not char.isspace()}
+            places = [place for place, char in enumerate(written) if char in known]
+            start = "".join(written[place] for place in places).rfind("".join(filter(known.__contains__, shown)))
+            index = start + sum(char in known for char in turn[before:position])
+            if start < 0 or index >= len(places):
+                return None
+            position = places[index]
         found = token_at(tokens, position)
         return None if found is None else self.steps[found]
 
