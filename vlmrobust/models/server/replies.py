@@ -180,7 +180,8 @@ class Reply:
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise ValueError(f"expected a chat completion in OpenAI's schema, got {completion!r:.200}") from error
         if (reason := field_of(choices[0], "error")) or reply.finish_reason in _BROKEN_OFF:
-            raise ValueError(f"expected a whole reply, got one that the server broke off: {reason or choices[0]!r:.200}")
+            got = f"{reason or choices[0]!r:.200}"
+            raise ValueError(f"expected a whole reply, got one that the server broke off: {got}")
         return reply
 
     @classmethod
