@@ -160,7 +160,7 @@ def _rotation(index: str) -> tuple[int, str]:
 def _sample(place: str, row: Mapping[str, Any], index: str, pictures: Mapping[str, str]) -> Sample:
     metadata = {name: value for name, value in row.items() if name not in _FIELD_COLUMNS}
     if "hit" in metadata:
-        metadata["harness_correct"] = bool(int(metadata.pop("hit")))
+        metadata["harness_correct"] = float(metadata.pop("hit")) == 1  # "1.0" where a cell of the column is empty
     values = {
         "id": index,
         "question": value_of(row, "question"),
