@@ -121,6 +121,11 @@ def test_a_reply_that_the_server_broke_off_is_no_answer(failed, content):
         Reply.of(completion)
 
 
+@pytest.mark.parametrize("reason", ["length", "model_length", "max_tokens"])
+def test_a_limit_is_a_limit_by_any_name(reason):
+    assert make_reply("<think>It is bl", [], finish=reason).finish_reason == "length"
+
+
 def test_counts_are_numbers():
     choice = Obj(message=Obj(content="B"), finish_reason="stop", logprobs=None)
     counted = Reply.of(Obj(choices=[choice], usage=Obj(prompt_tokens="12", completion_tokens=None)))

@@ -19,10 +19,12 @@ from ..letter_tokens import letter_of
 from ..response_building import shown_letters
 from .tokens import PromptToken, Step, Steps, field_of
 
-__all__ = ["Reply", "after_prefix", "read_letters", "rebuild_text", "response_of", "token_at"]
+__all__ = ["FINISH_REASONS", "Reply", "after_prefix", "read_letters", "rebuild_text", "response_of", "token_at"]
 
 
 _CONTROL = re.compile(rb"<[^<>]*>|\[[^\[\]]*\]")
+FINISH_REASONS = {"max_tokens": "length", "model_length": "length"}
+"""Other names of finish reasons: Mistral's for a text at the end of the context, and inspect's."""
 # Finish reasons of a reply that the server broke off, with status 200 nevertheless: OpenRouter, vLLM and SGLang.
 _BROKEN_OFF = ("error", "abort")
 
@@ -187,6 +189,7 @@ class Reply:
     @classmethod
     def _read(cls, completion: Any, exact: bool) -> Self:
         choice, usage = field_of(completion, "choices")[0], field_of(completion, "usage")
+        finish_reason = field_of(choice, "finish_reason")
         if (message := field_of(choice, "message")) is None:
             raise ValueError("expected a choice with a message, got none")
         # vLLM has `reasoning` (formerly `reasoning_content`), other servers `reasoning_content`.
@@ -195,7 +198,7 @@ class Reply:
         return cls(
             content=_joined(field_of(message, "content") or field_of(message, "refusal") or ""),
             reasoning=next((thought for thought in apart if isinstance(thought, str)), None),
-            finish_reason=field_of(choice, "finish_reason"),
+            finish_reason=FINISH_REASONS.get(finish_reason, finish_reason),
             steps=Steps(field_of(field_of(choice, "logprobs"), "content") or (), exact=exact),
             prompt_tokens=_count(usage, "prompt_tokens"),
             cached_tokens=_count(details, "cached_tokens"),
