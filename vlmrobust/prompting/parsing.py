@@ -25,7 +25,7 @@ _LABELLED = re.compile(
 _OTHERS = r"(?:captions?|descriptions?|hints?|suggestions?|prompt|users?|experts?|someone|somebody|you|they|he|she)"
 _REPORTED = re.compile(
     rf"\b{_OTHERS}\b(?:'s (?:claim|statement|suggestion|opinion|hint)"
-    r"|(?:(?!\b(?:i|we|my|our|but|and|so)\b)[^.,;:!?\n]){0,40}?"
+    r"|(?:(?!\b(?:i|we|my|our|but|and|so|which)\b)[^.,;:!?\n]){0,24}?"
     r" (?:says?|said|states?|stated|claims?|claimed|suggests?|suggested|asserts?|asserted|mentions?|mentioned|implies"
     r"|implied|insists?|insisted|thinks?|thought|believes?|believed))(?: that)?[,:]? '?$"
     rf"|\baccording to (?:(?:the|this|that|your) )?{_OTHERS}\b,? $"
