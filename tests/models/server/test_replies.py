@@ -74,12 +74,19 @@ def test_a_text_in_parts_is_joined():
     assert make_reply(parts, [make_entry(b"B")]).content == "<think>a</think>B"
 
 
+def test_a_thought_may_be_a_part_of_the_content():
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "It is"}, {"type": "text", "text": " blue."}]}
+    answer = make_reply([thought, {"type": "text", "text": "<answer>B</answer>"}], [])
+    assert answer.turn("", THINK_TAGS) == "<think>It is blue.</think><answer>B</answer>"
+    assert make_reply([thought], [], finish="length").turn("", THINK_TAGS) == "<think>It is blue."
+
+
 @pytest.mark.parametrize(
     ("content", "entries", "cause"),
     [
-        ([{"type": "audio", "data": ""}], [], "expected content of type 'text', got 'audio'"),
-        ([{"text": "B"}], [], "expected content of type 'text', got None"),
-        (["B"], [], "expected content of type 'text', got None"),
+        ([{"type": "audio", "data": ""}], [], "expected content of type 'text' or 'thinking', got 'audio'"),
+        ([{"text": "B"}], [], "expected content of type 'text' or 'thinking', got None"),
+        (["B"], [], "expected content of type 'text' or 'thinking', got None"),
         (7, [], "not iterable"),
         ("B", [Obj(logprob=-0.1, bytes=None)], "got token None and bytes None"),
         ("B", [Obj(token="B", logprob="likely", bytes=None)], "could not convert"),

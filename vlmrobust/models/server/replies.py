@@ -193,11 +193,12 @@ class Reply:
         if (message := field_of(choice, "message")) is None:
             raise ValueError("expected a choice with a message, got none")
         # vLLM has `reasoning` (formerly `reasoning_content`), other servers `reasoning_content`.
-        apart = (field_of(message, name) for name in ("reasoning", "reasoning_content"))
+        thought, text = _split(field_of(message, "content") or field_of(message, "refusal") or "")
+        apart = (*(field_of(message, name) for name in ("reasoning", "reasoning_content")), thought)
         details = field_of(usage, "prompt_tokens_details")
         return cls(
-            content=_joined(field_of(message, "content") or field_of(message, "refusal") or ""),
-            reasoning=next((thought for thought in apart if isinstance(thought, str)), None),
+            content=text,
+            reasoning=next((each for each in apart if isinstance(each, str)), None),
             finish_reason=FINISH_REASONS.get(finish_reason, finish_reason),
             steps=Steps(field_of(field_of(choice, "logprobs"), "content") or (), exact=exact),
             prompt_tokens=_count(usage, "prompt_tokens"),
@@ -335,14 +336,23 @@ def read_letters(step: Step, prompt: Prompt) -> list[float]:
     return shown_letters(step.letters(), prompt)
 
 
-def _joined(content: Any) -> str:
-    """Return a message's text, which some servers split into parts."""
+def _split(content: Any) -> tuple[str | None, str]:
+    """Return the thought and the text of a message's content, which some servers split into parts.
+
+    Only Mistral's has a part for the thought, with parts of its own.
+    """
     if isinstance(content, str):
-        return content
+        return None, content
+    thoughts: list[str] = []
+    texts: list[str] = []
     for part in content:
-        if (kind := field_of(part, "type")) != "text":
-            raise ValueError(f"expected content of type 'text', got {kind!r}")
-    return "".join(field_of(part, "text") for part in content)
+        if (kind := field_of(part, "type")) == "thinking":
+            thoughts.append(_split(field_of(part, "thinking"))[1])
+        elif kind == "text":
+            texts.append(field_of(part, "text"))
+        else:
+            raise ValueError(f"expected content of type 'text' or 'thinking', got {kind!r}")
+    return "".join(thoughts) if thoughts else None, "".join(texts)
 
 
 def _count(usage: Any, name: str) -> int | None:
