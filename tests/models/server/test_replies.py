@@ -63,6 +63,13 @@ def test_tokens_that_a_server_decoded_one_by_one(decoded, content):
     assert answer.step_at(turn, len(turn) - 2) is answer.steps[len(decoded)]
 
 
+def test_a_text_whose_characters_the_tokens_lack_is_not_found_in_them():
+    answer = make_reply("答案是B", list(map(make_entry, [b"It is", b" B", b" or", b" A"])), reasoning="It is B or A")
+    turn = answer.turn("", THINK_TAGS)
+    assert turn.endswith("B")
+    assert answer.step_at(turn, len(turn) - 1) is None
+
+
 def test_a_refusal_is_text():
     message = Obj(content=None, refusal="I can't say who that is.")
     completion = Obj(choices=[Obj(message=message, finish_reason="stop", logprobs=None)], usage=None)

@@ -272,9 +272,11 @@ class Reply:
                 return None
             known = {char for char in written if char != "\ufffd" and not char.isspace()}
             places = [place for place, char in enumerate(written) if char in known]
-            start = "".join(written[place] for place in places).rfind("".join(filter(known.__contains__, shown)))
+            wanted = [char for char in shown if char in known]
+            start = "".join(written[place] for place in places).rfind("".join(wanted))
             index = start + sum(char in known for char in turn[before:position])
-            if start < 0 or index >= len(places):
+            lost = len("".join(shown.split())) - len(wanted)
+            if start < 0 or index >= len(places) or lost > written.count("\ufffd"):
                 return None
             position = places[index]
         found = token_at(tokens, position)
