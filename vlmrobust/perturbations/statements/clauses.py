@@ -181,6 +181,8 @@ def _be_ends(words: list[str]) -> list[int]:
     compared = [other for other in later if "than" in words[other + 1 : other + 3]]
     if len(compared) == 1:
         return compared
+    if any(words[other - 1].casefold() in PREPOSITIONS for other in later):
+        return []  # "the woman in blue"
     return [aside or place] if not later else later if later == [len(words) - 1] and later[0] > place + 2 else []
 
 
@@ -194,7 +196,7 @@ def yes_or_no(core: str, option: str | None, options: Sequence[str]) -> str | No
         if option is None:
             return f"it can be seen whether {lowered(core)}"
         return core if option.casefold() == "true" else f"it is not true that {lowered(core)}"
-    if not found:
+    if not found or re.search(r"\bnot\b|^there no\b", found[2]):
         return None
     answer = None if option is None else answers[list(options).index(option)]
     said = declared(found[1].lower(), found[2], answer is None or answer[1].casefold() in ("yes", "true"))
