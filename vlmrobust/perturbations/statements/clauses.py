@@ -223,7 +223,10 @@ def one_or_other(core: str, option: str | None, options: Sequence[str]) -> str |
     if option is not None and nouns.count(noun) != 1:
         return None
     chosen = listed[0] if option is None else parts[nouns.index(noun)]
-    if not re.match(r"(?:an?|the|on|in|to) ", chosen, re.I) and (shared := re.match(_BEFORE_NOUN, parts[0])):
+    begins = re.match(r"(?:on|in|to) |(an?|the) ", chosen, re.I)
+    # "on the left or right", "on the mat or the sofa"; not "in front of or behind"
+    pattern = _BEFORE_NOUN if begins is None else "(?:(?:on|in|to) )*" if begins[1] else ""
+    if parts[0].casefold() not in map(str.casefold, options) and (shared := re.match(pattern, parts[0], re.I)):
         chosen = f"{shared[0]}{chosen}"
     before, behind = found[2][: listed.start()], found[2][listed.end() :]
     if re.fullmatch(r"closer|nearer", chosen, re.I):
