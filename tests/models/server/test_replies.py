@@ -81,6 +81,12 @@ def test_a_text_in_parts_is_joined():
     assert make_reply(parts, [make_entry(b"B")]).content == "<think>a</think>B"
 
 
+@pytest.mark.parametrize("fields", [{"reasoning": "", "reasoning_content": "a"}, {"reasoning": "a"}])
+def test_an_empty_field_hides_no_thought(fields):
+    completion = {"choices": [{"message": {"content": "B", **fields}, "finish_reason": "stop"}]}
+    assert Reply.of(completion).reasoning == "a"
+
+
 def test_a_thought_may_be_a_part_of_the_content():
     thought = {"type": "thinking", "thinking": [{"type": "text", "text": "It is"}, {"type": "text", "text": " blue."}]}
     answer = make_reply([thought, {"type": "text", "text": "<answer>B</answer>"}], [])

@@ -198,7 +198,7 @@ class Reply:
         details = field_of(usage, "prompt_tokens_details")
         return cls(
             content=text,
-            reasoning=next((each for each in apart if isinstance(each, str)), None),
+            reasoning=max((each for each in apart if isinstance(each, str)), key=bool, default=None),
             finish_reason=FINISH_REASONS.get(finish_reason, finish_reason),
             steps=Steps(field_of(field_of(choice, "logprobs"), "content") or (), exact=exact),
             prompt_tokens=_count(usage, "prompt_tokens"),
