@@ -167,8 +167,8 @@ class SelfCheck:
             branches = self.runner.prefill(inputs)[2]
             if branches is not None and (kind := unknown(branches.cache)):
                 raise UnfitError(
-                    f"field 'generation', option 'use_cache': expected True for {type(self.runner.model).__name__}, whose "
-                    f"cache has a layer of its own ({kind}) that may decide what later tokens attend to, got False"
+                    f"field 'generation', option 'use_cache': expected True for {type(self.runner.model).__name__}, "
+                    f"whose cache has a layer of its own ({kind}) that may decide what tokens attend to, got False"
                 )
         extra = {"tokenizer": self.runner.encoder.tokenizer} if "stop_strings" in options else {}
         try:
