@@ -95,6 +95,21 @@ def test_options_with_their_defaults_cost_nothing(tiny: Build, samples: list[Sam
     assert other.work()["row_steps"] == usual.work()["row_steps"] < 29 * len(prompts)
 
 
+@pytest.mark.parametrize(
+    "penalty",
+    [{"repetition_penalty": 1.3}, {"encoder_repetition_penalty": 1.5}, {"no_repeat_ngram_size": 1}],
+    ids=lambda options: next(iter(options)),
+)
+def test_penalties_do_not_count_padding(penalty: dict[str, Any], samples: list[Sample]) -> None:
+    made = zoo.build("llava")
+    tokenizer = made.processor.tokenizer
+    tokenizer.pad_token = tokenizer.eos_token  # many checkpoints have one token for both
+    zoo.favour(made.model, {tokenizer.eos_token_id: 8.0})
+    prompts, options = [Prompt.of(sample) for sample in samples], {"max_new_tokens": 20, **penalty}
+    alone, whole = (HFModel(made.model, made.processor, options, batch_size=size).respond(prompts) for size in (1, 7))
+    assert [response.text for response in whole] == [response.text for response in alone]
+
+
 def test_sampling_options_without_sampling_are_logged(tiny: Build, caplog: pytest.LogCaptureFixture) -> None:
     made = tiny("llava")
     with caplog.at_level(logging.WARNING, logger="vlmrobust"):
