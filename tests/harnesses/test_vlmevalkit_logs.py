@@ -94,6 +94,34 @@ def test_cells_are_read_as_they_were_written(tmp_path: Path, name: str) -> None:
     assert [prompt.sample.metadata for prompt in read.prompts] == [{"hint": "Look."}, {}]
 
 
+@pytest.mark.parametrize("name", ["m_d.xlsx", "m_d.tsv", "m_d.csv", "m_d.json"])
+def test_text_that_looks_like_a_formula_is_text(tmp_path: Path, name: str) -> None:
+    row = {**ROW, "question": "=2+3 is?", "A": "=4", "B": "=5", "prediction": "=> The answer is B"}
+    [prompt], [response] = (read := read_vlmevalkit(write_log(tmp_path, row, name=name))).prompts, read.responses
+    assert (prompt.question, prompt.options) == ("=2+3 is?", ("=4", "=5"))
+    assert (response.text, response.answer) == ("=> The answer is B", 1)
+
+
+def test_a_workbook_with_empty_rows_and_cells(tmp_path: Path) -> None:
+    empty, silent = dict.fromkeys(ROW), {**ROW, "prediction": None}
+    read = read_vlmevalkit(write_log(tmp_path, silent, empty, {**silent, "index": 8}, empty, name="m_d.xlsx"))
+    assert [(response.text, response.status) for response in read.responses] == [("", "unparsed")] * 2
+    assert read.problems == ()
+    nothing = tmp_path / "nothing.xlsx"
+    pd.DataFrame().to_excel(nothing, index=False)
+    with pytest.raises(ValueError, match=r"nothing.xlsx: expected answered multiple-choice questions, got none"):
+        read_vlmevalkit(nothing)
+
+
+@pytest.mark.parametrize("name", ["m_d.xlsx", "m_d.tsv", "m_d.csv", "m_d.json"])
+@pytest.mark.parametrize("hits", [(1, 0), (1.0, 0.0), (True, False)])
+def test_hits_are_read_as_pandas_writes_them(tmp_path: Path, name: str, hits: tuple[Any, Any]) -> None:
+    rows = [{**ROW, "index": index, "hit": hit} for index, hit in enumerate((*hits, None))]  # a gap makes 1 to 1.0
+    read = read_vlmevalkit(write_log(tmp_path, *rows, name=name))
+    assert read.problems == ()
+    assert [prompt.sample.metadata.get("harness_correct") for prompt in read.prompts] == [True, False, None]
+
+
 def test_the_thought_that_was_split_off_is_put_back(tmp_path: Path) -> None:
     rows = [{**ROW, "thinking": "It is blue."}, {**ROW, "index": 8}]
     read = read_vlmevalkit(write_log(tmp_path, *rows))
