@@ -58,6 +58,19 @@ def test_the_harness_own_verdict_is_compared(tmp_path: Path) -> None:
     assert (found.harness, found.ours) == (False, True)
 
 
+@pytest.mark.parametrize("name", ["Model_Colours_result.tsv", "Model_Colours_result.csv", "Model_Colours_result.xlsx"])
+def test_verdicts_of_a_table_that_was_judged_in_part(tmp_path: Path, name: str) -> None:
+    # pandas writes 1.0 beside an empty cell.
+    rows = [{**ROW, "index": index, "hit": hit} for index, hit in enumerate((1, 0, None))]
+    read = read_vlmevalkit(write_log(tmp_path, *rows, name=name))
+    assert read.problems == ()
+    assert [prompt.sample.metadata for prompt in read.prompts] == [
+        {"harness_correct": True},
+        {"harness_correct": False},
+        {},
+    ]
+
+
 def test_images_come_from_the_datasets_table(tmp_path: Path) -> None:
     read = read_vlmevalkit(PREDICTIONS, images=LOGS / "Shapes.tsv")
     assert all(open_image(prompt.sample.images[0]).size == (32, 32) for prompt in read.prompts)

@@ -313,9 +313,29 @@ OPTION_TEXTS: list[Row] = [
     ("<answer>neither of them</answer>", ("both of them", "neither of them"), 1),
     ("<answer>rightward pan</answer>", ("Leftward pan - it turns left", "Rightward pan - it turns right"), 1),
     ("The answer is B.", LETTERS_SWAPPED, 1),
+    ("<answer>red, blue</answer>", COLOURS, None),
+    ("<answer>left, right</answer>", ("left", "right"), None),
+    ("The answer is red, blue is not seen.", COLOURS, 0),
 ]
 
-COMPLETIONS: list[Row] = [*TAGGED, *CLAUSES, *BARE, *LANGUAGES, *OPTION_TEXTS]
+REPORTED: list[Row] = [
+    (f"{before}{text}", COLOURS, answer)
+    for before in ("", "<think>I look.</think>", "<think>I look.</think><answer>")
+    for text, answer in (
+        ("The caption says the answer is A, but the correct answer is B.", 1),
+        ('The caption suggests that the answer is "red". However, the answer is "blue".', 1),
+        ("According to the caption, the answer is A, but the answer is B.", 1),
+        ("An expert who has seen the image says that the answer is A. I disagree: the answer is B.", 1),
+        ("You think the answer is A, but the answer is B.", 1),
+        ("Contrary to the caption's claim that the answer is A, the answer is B.", 1),
+        ("The caption says the answer is A, but it is B.", None),
+        ("According to the caption, the answer is A.", 0),
+        ("The caption is wrong and I think the answer is B.", 1),
+        ("What the image shows suggests that the answer is B.", 1),
+    )
+]
+
+COMPLETIONS: list[Row] = [*TAGGED, *CLAUSES, *BARE, *LANGUAGES, *OPTION_TEXTS, *REPORTED]
 
 
 @pytest.mark.parametrize(("turn", "options", "answer"), COMPLETIONS)

@@ -165,8 +165,9 @@ def _has_alternative(reading: Reading, named: Mention, end: int) -> bool:
         return False
     words = join[0].strip(" '*)]}.,:_$-\n")
     if not words:
-        # "B. Red …" continues with a sentence; "B C" and "B\nC" are two letters.
-        return other.letter is not None and reading.ends_at(other.end, end)
+        # "B. Red …" continues with a sentence; "B C", "B\nC" and "red, blue" are two options.
+        alike = other.letter is not None or (named.letter is None and "," in join[0])
+        return alike and reading.ends_at(other.end, end)
     return reading.ends_at(other.end, end) or words in ("or", "/", "或", "或者", "oder", "ou")
 
 

@@ -26,6 +26,15 @@ _LABELLED = re.compile(
     r"[\s*_'#>-]*(?:(?:option|choice|选项|選項) ?)?(?:[(\[]\s*\w\s*[)\]]|\w[.):,;]|\w(?= (?:because|since|as)\b))"
     r"[*_']*(?=\s)"
 )
+# Words before a clause that attribute it to somebody else.
+_OTHERS = r"(?:captions?|descriptions?|hints?|suggestions?|prompt|users?|experts?|someone|somebody|you|they|he|she)"
+_REPORTED = re.compile(
+    rf"\b{_OTHERS}\b(?:'s (?:claim|statement|suggestion|opinion|hint)"
+    r"|(?:(?!\b(?:i|we|my|our|but|and|so)\b)[^.,;:!?\n]){0,40}?"
+    r" (?:says?|said|states?|stated|claims?|claimed|suggests?|suggested|asserts?|asserted|mentions?|mentioned|implies"
+    r"|implied|insists?|insisted|thinks?|thought|believes?|believed))(?: that)?[,:]? '?$"
+    rf"|\baccording to (?:(?:the|this|that|your) )?{_OTHERS}\b,? $"
+)
 _POLAR = re.compile(r"[\s*_'#>-]*(?:yes|no|true|false)\b[*_']*[,.;:]")
 
 
@@ -71,8 +80,7 @@ def _read_tagged(reading: Reading, start: int, end: int) -> Claim | None:
     bare = bare_claim(reading, start, end)
     if bare is not None:
         return bare
-    found = _asserted(reading, start, end)
-    if found:
+    if found := _own_claims(reading, start, end):
         return found[0]._replace(option=None, ambiguous=True) if _is_revised(reading, found) else found[0]
     claim = read_claim(reading, start, start, end, search=False)
     by_text = claim.option is not None and claim.letter is None
@@ -82,6 +90,16 @@ def _read_tagged(reading: Reading, start: int, end: int) -> Claim | None:
     if claim.option is not None or claim.ambiguous or claim.rejected:
         return claim
     return sole_claim(reading, start, start, end)
+
+
+def _own_claims(reading: Reading, start: int, end: int) -> list[Claim]:
+    """Return the claims of a text, except those of others ("the caption says the answer is A").
+
+    If there are only those, the text may agree or disagree with them: the only option that it affirms is claimed.
+    """
+    found = [claim for claim in claims(reading, start, end) if claim.option is not None or claim.ambiguous]
+    own = [claim for claim in found if not _REPORTED.search(reading.folded, max(start, claim.start - 80), claim.start)]
+    return own or [sole_claim(reading, claim.start, start, end) for claim in found[:1]]
 
 
 def _bare_lines(reading: Reading, start: int, end: int) -> Claim | None:
@@ -121,7 +139,7 @@ def _read_untagged(reading: Reading, start: int, end: int, *, after_thought: boo
     if whole is not None:
         return whole
     line = _bare_lines(reading, start, end)
-    found = _asserted(reading, start, end)
+    found = _own_claims(reading, start, end)
     if not found:
         # A short text after a thought is its answer; elsewhere, a sentence that mentions an option may not be one.
         short = after_thought and end - start <= _SENTENCE and "\n" not in reading.text[start:end].strip()
@@ -145,11 +163,6 @@ def _read_untagged(reading: Reading, start: int, end: int, *, after_thought: boo
     if (line.letter is None) != (clause.letter is None):
         return clause if clause.letter else line
     return line if line.start < clause.start else clause
-
-
-def _asserted(reading: Reading, start: int, end: int) -> list[Claim]:
-    """Return the clauses that assert an option or several."""
-    return [claim for claim in claims(reading, start, end) if claim.option is not None or claim.ambiguous]
 
 
 def _is_revised(reading: Reading, found: Sequence[Claim]) -> bool:

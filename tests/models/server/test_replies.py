@@ -47,6 +47,22 @@ def test_a_separated_thought_is_found_in_the_tokens():
     assert answer.step_at(turn, len("<think>")) is None
 
 
+@pytest.mark.parametrize(
+    ("decoded", "content"),
+    [
+        (["<think>", "\ufffd", "\ufffd", " is", " B?", "</think>"], "<think>🟦 is B?</think>B."),
+        (["<think>", "It", "is", "B?", "</think>"], "<think>It is B?</think>B."),  # SentencePiece
+        (["答", "案", "\ufffd", "\ufffd", "是"], "答案卍是B."),
+    ],
+)
+def test_tokens_that_a_server_decoded_one_by_one(decoded, content):
+    entries = [make_entry(text.encode()) for text in (*decoded, "B", ".", "<|END_OF_B|>")]
+    answer = make_reply(content, entries)
+    turn = answer.turn("", THINK_TAGS)
+    assert turn == content
+    assert answer.step_at(turn, len(turn) - 2) is answer.steps[len(decoded)]
+
+
 def test_a_refusal_is_text():
     message = Obj(content=None, refusal="I can't say who that is.")
     completion = Obj(choices=[Obj(message=message, finish_reason="stop", logprobs=None)], usage=None)
@@ -86,6 +102,23 @@ def test_schema_violations_are_value_errors_with_their_cause(content, entries, c
     with pytest.raises(ValueError, match=r"expected a chat completion in OpenAI's schema, got namespace\(") as raised:
         make_reply(content, entries)
     assert cause in str(raised.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    "failed",
+    [
+        {"finish_reason": "error", "error": {"code": 502, "message": "Upstream down"}},  # OpenRouter
+        {"finish_reason": None, "error": {"code": 502, "message": "Upstream down"}},
+        {"finish_reason": "error"},  # vLLM
+        {"finish_reason": "abort"},  # vLLM, SGLang
+    ],
+)
+@pytest.mark.parametrize("content", ["", "<think>It is bl", "<answer>A</answer>"])
+def test_a_reply_that_the_server_broke_off_is_no_answer(failed, content):
+    completion = {"choices": [{"index": 0, "message": {"role": "assistant", "content": content}, **failed}]}
+    reason = "Upstream down" if "error" in failed else failed["finish_reason"]
+    with pytest.raises(ValueError, match=f"expected a whole reply, got one that the server broke off: .*{reason}"):
+        Reply.of(completion)
 
 
 def test_counts_are_numbers():

@@ -23,6 +23,8 @@ __all__ = ["Reply", "after_prefix", "read_letters", "rebuild_text", "response_of
 
 
 _CONTROL = re.compile(rb"<[^<>]*>|\[[^\[\]]*\]")
+# Finish reasons of a reply that the server broke off, with status 200 nevertheless: OpenRouter, vLLM and SGLang.
+_BROKEN_OFF = ("error", "abort")
 
 
 def rebuild_text(
@@ -168,14 +170,19 @@ class Reply:
             exact: the log-probabilities are those of requested tokens, see `Step.of`.
 
         Raises:
-            ValueError: it has no choice, or does not follow OpenAI's schema, which the client does not check.
+            ValueError: it has no choice, the server broke it off, or it does not follow OpenAI's schema, which the
+                client does not check.
         """
-        if not field_of(completion, "choices"):
+        if not (choices := field_of(completion, "choices")):
             raise ValueError(f"expected a chat completion with a choice, got {completion!r:.200}")
         try:
-            return cls._read(completion, exact)
+            reply = cls._read(completion, exact)
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise ValueError(f"expected a chat completion in OpenAI's schema, got {completion!r:.200}") from error
+        if (reason := field_of(choices[0], "error")) or reply.finish_reason in _BROKEN_OFF:
+            got = f"{reason or choices[0]!r:.200}"
+            raise ValueError(f"expected a whole reply, got one that the server broke off: {got}")
+        return reply
 
     @classmethod
     def _read(cls, completion: Any, exact: bool) -> Self:
@@ -249,16 +256,23 @@ class Reply:
         """Return the step whose token has character `position` of `turn`, the result of `turn`; None = not found.
 
         The steps may hold more than the turn, or lack a part of it. If the visible text is not found in them, the
-        result is None.
+        result is None. Some servers (SGLang) decode each token alone, which loses characters of several tokens, and
+        leading spaces; so the visible text is looked up by the characters that the tokens have.
         """
         tokens = self.steps.tokens
         written = b"".join(tokens).decode(errors="replace")
         if not written.startswith(turn):
             shown = self.content or self.reasoning or ""
-            start = written.rfind(shown)
-            if start < 0 or not turn.endswith(shown) or position < len(turn) - len(shown):
+            before = len(turn) - len(shown)
+            if not turn.endswith(shown) or position < before:
                 return None
-            position += start - (len(turn) - len(shown))
+            known = {char for char in written if char != "\ufffd" and not char.isspace()}
+            places = [place for place, char in enumerate(written) if char in known]
+            start = "".join(written[place] for place in places).rfind("".join(filter(known.__contains__, shown)))
+            index = start + sum(char in known for char in turn[before:position])
+            if start < 0 or index >= len(places):
+                return None
+            position = places[index]
         found = token_at(tokens, position)
         return None if found is None else self.steps[found]
 

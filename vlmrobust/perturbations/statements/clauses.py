@@ -188,7 +188,7 @@ def yes_or_no(core: str, option: str | None, options: Sequence[str]) -> str | No
     """Is the door open? yes: The door is open. no: The door is not open."""
     answers = [re.match(r"(yes|no|true|false)(?:[,;:]? (?:because )?(.*))?$", text, re.I) for text in options]
     found = re.fullmatch(rf"({AUXILIARY}) (.+)", core, re.I)
-    if not all(answers) or re.search(r"\b(?:and|or) (?:is|are|was|were|does|do|did|can)\b", core):
+    if not all(answers) or re.search(r"\b(?:and|or) (?:is|are|was|were|does|do|did|can)\b|: ", core):
         return None
     if not found and is_sentence(core) and all(text.casefold() in ("true", "false") for text in options):
         if option is None:
