@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from openpyxl import load_workbook
+from openpyxl.worksheet.formula import ArrayFormula
 
 from vlmrobust.demo import samples as demo_samples
 from vlmrobust.harnesses import read_vlmevalkit
@@ -113,6 +115,28 @@ def test_text_that_looks_like_a_formula_is_text(tmp_path: Path, name: str) -> No
     [prompt], [response] = (read := read_vlmevalkit(write_log(tmp_path, row, name=name))).prompts, read.responses
     assert (prompt.question, prompt.options) == ("=2+3 is?", ("=4", "=5"))
     assert (response.text, response.answer) == ("=> The answer is B", 1)
+
+
+def test_an_array_formula_is_text(tmp_path: Path) -> None:
+    path = write_log(tmp_path, ROW, name="m_d.xlsx")
+    workbook = load_workbook(path)
+    [sheet] = workbook.worksheets
+    sheet["F2"] = ArrayFormula("F2", "=B")  # as XlsxWriter stores "{=B}"
+    workbook.save(path)
+    assert [response.text for response in read_vlmevalkit(path).responses] == ["{=B}"]
+
+
+@pytest.mark.filterwarnings("ignore:Cell contents too long:UserWarning")
+def test_a_text_that_its_workbook_cut_is_truncated(tmp_path: Path) -> None:
+    long = {**ROW, "prediction": "I look again. " * 3000 + "The answer is B."}
+    whole = {**ROW, "prediction": "I look again."}
+    for row, name, status in (
+        (long, "m_d.xlsx", "truncated"),
+        (whole, "m_d.xlsx", "unparsed"),
+        (long, "m_d.tsv", "answered"),
+    ):
+        [response] = read_vlmevalkit(write_log(tmp_path, row, name=name)).responses
+        assert response.status == status
 
 
 def test_a_workbook_with_empty_rows_and_cells(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ __all__ = ["read_vlmevalkit"]
 
 _ROTATION = 1_000_000  # circular evaluation numbers the copies of question 7 as 1000007, 2000007, …
 _FAILED = "Failed to obtain answer"
+_CELL_LIMIT = 32_767  # characters; pandas cuts longer texts in a workbook
 _FIELD_COLUMNS = frozenset({"index", "question", "answer", "prediction", "thinking", "image", *LETTERS})
 
 
@@ -106,6 +107,7 @@ def _cells_of_workbook(path: Path) -> list[dict[Any, Any]]:
     """Return the rows of the first sheet. A text that begins with "=" is stored as a formula, and is read as text."""
     try:
         from openpyxl import load_workbook
+        from openpyxl.worksheet.formula import ArrayFormula
     except ImportError as error:
         raise ImportError("reading .xlsx needs openpyxl: pip install vlmrobust[harnesses]") from error
     workbook = load_workbook(path, read_only=True, data_only=False)
@@ -115,7 +117,9 @@ def _cells_of_workbook(path: Path) -> list[dict[Any, Any]]:
         names, *rows = [*sheet.iter_rows(values_only=True)] or [()]
     finally:
         workbook.close()
-    return [dict(zip(names, chain(row, repeat(None)), strict=False)) for row in rows]  # a row ends with its last cell
+    # XlsxWriter stores "{=B}" as the formula of an array.
+    texts = ([f"{{{cell.text}}}" if isinstance(cell, ArrayFormula) else cell for cell in row] for row in rows)
+    return [dict(zip(names, chain(row, repeat(None)), strict=False)) for row in texts]  # a row ends with its last cell
 
 
 def _without_empty_cells(row: Row, has_predictions: bool) -> Row:
@@ -163,7 +167,9 @@ def _pairs(
     if text.startswith(_FAILED):
         yield prompt, Response.failed(prompt, text.strip())
     else:
-        yield prompt, Response.parse(with_opener(prompt, opener), text, reasoning=cells.get("thinking"))
+        cut = "length" if len(text) == _CELL_LIMIT else None
+        opened = with_opener(prompt, opener)
+        yield prompt, Response.parse(opened, text, reasoning=cells.get("thinking"), finish_reason=cut)
 
 
 def _rotation(index: str) -> tuple[int, str]:
