@@ -62,6 +62,18 @@ def test_a_cache_that_changes_the_results_is_refused(tiny: Build, samples: list[
         HFModel(made.model, made.processor, options).respond([Prompt.of(samples[0])])
 
 
+def test_a_cache_that_decides_what_is_attended_to_cannot_be_left_out(writer: Build, samples: list[Sample]) -> None:
+    # Unlimited OCR's window is kept by its cache alone: without it, a text longer than the window is another one.
+    made, prompts = writer("unlimited_ocr"), [Prompt.of(sample) for sample in samples]
+    sentence = r"'use_cache': expected True for UnlimitedOcr.*, whose cache has a layer of its own \(Unlimited.*\) that"
+    with pytest.raises(ValueError, match=sentence):
+        HFModel(made.model, made.processor, {"use_cache": False})
+    without = HFModel(made.model, made.processor, {"max_new_tokens": 40, "use_cache": False}, self_check=False)
+    usual = HFModel(made.model, made.processor, {"max_new_tokens": 40})
+    texts = [[response.text for response in one.respond(prompts)] for one in (without, usual)]
+    assert texts[0] != texts[1], "the refusal has become needless"
+
+
 @pytest.mark.parametrize("options", [{"repetition_penalty": 1.1}, {"stop_strings": ["x"]}, {"seed": 1}])
 def test_other_options_are_accepted(options: dict[str, Any], tiny: Build) -> None:
     HFModel(tiny("llava").model, tiny("llava").processor, options)
@@ -81,6 +93,21 @@ def test_options_with_their_defaults_cost_nothing(tiny: Build, samples: list[Sam
     expected = [response.text for response in usual.respond(prompts)]
     assert [response.text for response in other.respond(prompts)] == expected
     assert other.work()["row_steps"] == usual.work()["row_steps"] < 29 * len(prompts)
+
+
+@pytest.mark.parametrize(
+    "penalty",
+    [{"repetition_penalty": 1.3}, {"encoder_repetition_penalty": 1.5}, {"no_repeat_ngram_size": 1}],
+    ids=lambda options: next(iter(options)),
+)
+def test_penalties_do_not_count_padding(penalty: dict[str, Any], samples: list[Sample]) -> None:
+    made = zoo.build("llava")
+    tokenizer = made.processor.tokenizer
+    tokenizer.pad_token = tokenizer.eos_token  # many checkpoints have one token for both
+    zoo.favour(made.model, {tokenizer.eos_token_id: 8.0})
+    prompts, options = [Prompt.of(sample) for sample in samples], {"max_new_tokens": 20, **penalty}
+    alone, whole = (HFModel(made.model, made.processor, options, batch_size=size).respond(prompts) for size in (1, 7))
+    assert [response.text for response in whole] == [response.text for response in alone]
 
 
 def test_sampling_options_without_sampling_are_logged(tiny: Build, caplog: pytest.LogCaptureFixture) -> None:

@@ -230,12 +230,21 @@ class PlainEngine:
             UnfitError: with the cache that the options name, the letters are not those of a pass without a cache.
         """
         runner, inputs = self._runner, self._inputs(items)
+        inputs["input_ids"] = self._without_pad_tokens(inputs)
         self._check_cache(inputs)
         with captured(runner.model, runner.head) as seen, seen_positions(runner.model) as positions:
             probe = GenerationProbe(runner.head, seen, runner.letter_tokens, [DecodingLog() for _ in items])
             output, written = runner.decoding.generate(inputs, [item.prompt for item in items], probe)
         branched = looks and runner.decoding.config.cache_implementation is None
         return written, runner.forward.branches(output, inputs, positions) if branched else None
+
+    def _without_pad_tokens(self, inputs: Mapping[str, Any]) -> Tensor:
+        """Return the tokens with each row's first in place of its padding, which penalties would count as text."""
+        tokens: Tensor = inputs["input_ids"]
+        mask = inputs["attention_mask"].bool()
+        is_image = torch.isin(tokens, tokens.new_tensor(sorted(self._runner.encoder.image_tokens)))
+        first = (mask & ~is_image).int().argmax(1, keepdim=True)
+        return tokens.where(mask, tokens.gather(1, first))
 
     def _check_cache(self, inputs: Mapping[str, Any]) -> None:
         """Compare the first step under the options' cache with a pass without one: a longer image may change it."""

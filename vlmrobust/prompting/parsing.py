@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from .claims import Claim, bare_claim, claims, read_claim, sole_claim
 from .mentions import Reading
@@ -17,6 +18,10 @@ _SENTENCE = 160
 _SPECIAL_TOKEN = re.compile(r"(?:<\|[^<>|\s]{1,40}\|>|</s>|<eos>|<end_of_turn>|<pad>)\Z")
 _PLAIN_LETTER = re.compile(r"\s*(?:<\|begin_of_box\|>)?[(\[（【「]?(\w)[)\]）】」]?[.。]?(?:<\|end_of_box\|>)?\s*")
 _FINAL = re.compile(r"final|boxed|最终|最終")
+_REVISION = re.compile(
+    r"[.!?,;\n-][\s*_]*(?:no|nope|actually)\b|\bwait(?:[,.!:-]| no\b)|\b(?:correction|on second thought|scratch that"
+    r"|i was wrong|i made a mistake)\b|等等|不对|不對"
+)
 _LABELLED = re.compile(
     r"[\s*_'#>-]*(?:(?:option|choice|选项|選項) ?)?(?:[(\[]\s*\w\s*[)\]]|\w[.):,;]|\w(?= (?:because|since|as)\b))"
     r"[*_']*(?=\s)"
@@ -76,7 +81,7 @@ def _read_tagged(reading: Reading, start: int, end: int) -> Claim | None:
     if bare is not None:
         return bare
     if found := _own_claims(reading, start, end):
-        return found[0]
+        return found[0]._replace(option=None, ambiguous=True) if _is_revised(reading, found) else found[0]
     claim = read_claim(reading, start, start, end, search=False)
     by_text = claim.option is not None and claim.letter is None
     if by_text and not reading.ends_at(claim.end, end):
@@ -125,8 +130,8 @@ def _read_untagged(reading: Reading, start: int, end: int, *, after_thought: boo
     """Read a text without answer tags: an explicit clause, or else a line that is only the answer.
 
     A last line such as "Answer: B" always counts, since prompts ask for it. Otherwise, after a thought the first clause
-    counts. Without a tagged thought, reasoning and answer are one text, and all clauses must agree unless the last is
-    called final.
+    counts, if no other revises it. Without a tagged thought, reasoning and answer are one text, and all clauses must
+    agree unless the last is called final.
     """
     if end - start > _REACH:
         start, end = (start, start + _REACH) if after_thought else (end - _REACH, end)
@@ -144,9 +149,10 @@ def _read_untagged(reading: Reading, start: int, end: int, *, after_thought: boo
         return line or _read_polar(reading, start, end)
     clause = found[-1]
     if not _is_answer_line(reading, clause, start):
-        clause = found[0] if after_thought else clause
-        agreed = after_thought or len({claim.option for claim in found if not claim.ambiguous}) == 1
-        if not (agreed or _FINAL.search(reading.folded, max(start, clause.start), clause.end)):
+        agreed = len({claim.option for claim in found if not claim.ambiguous}) == 1
+        if after_thought and not _is_revised(reading, found):
+            clause = found[0]
+        elif not (agreed or _FINAL.search(reading.folded, max(start, clause.start), clause.end)):
             return None
     if clause.option is None:
         return None
@@ -157,6 +163,14 @@ def _read_untagged(reading: Reading, start: int, end: int, *, after_thought: boo
     if (line.letter is None) != (clause.letter is None):
         return clause if clause.letter else line
     return line if line.start < clause.start else clause
+
+
+def _is_revised(reading: Reading, found: Sequence[Claim]) -> bool:
+    """Return whether a clause revises the one before by another option: "A. Actually, the answer is B"."""
+    return any(
+        before.option != after.option and _REVISION.search(reading.folded, before.end, after.end)
+        for before, after in pairwise(found)
+    )
 
 
 def _is_answer_line(reading: Reading, claim: Claim, start: int) -> bool:
