@@ -11,7 +11,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from ..prompting import LETTERS
+from ..prompting import without_labels
 from ..types import Prompt
 from ..types.sample import Letters
 from .base import NotApplicable, Perturbation
@@ -65,13 +65,9 @@ _PLACE_NAMED = re.compile(
 )
 
 
-_LABEL = re.compile(r"\(?([A-Za-z])[).:] *\S")
-
-
 def _check_unlabelled(prompt: Prompt) -> None:
     """Raise if the options' own texts begin with their letters, which would contradict those shown before them."""
-    labels = [_LABEL.match(option) for option in prompt.sample.options]
-    if all(label and label[1].upper() == letter for label, letter in zip(labels, LETTERS, strict=False)):
+    if without_labels(prompt.sample.options) != prompt.sample.options:
         first = prompt.sample.options[0]
         raise NotApplicable(
             f"the options begin with letters of their own, such as {first!r}, which would not stay true"
