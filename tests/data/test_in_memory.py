@@ -1,6 +1,7 @@
 """Test rows in memory, and messages about images in base64."""
 
 import base64
+import io
 import random
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from vlmrobust.data import RowsError, load_benchmark, read_rows, samples_from
 from vlmrobust.rl import Augment
@@ -82,6 +83,20 @@ def test_values_of_numpy_are_read_at_any_depth(pictures: Path) -> None:
     for rows in (frame, [{**ROW, **nested, **arrays}]):
         [sample] = read_rows(rows, root=pictures)
         assert (sample.options, sample.answer, sample.metadata) == (("red", "blue"), 1, nested)
+
+
+def test_an_image_may_be_a_buffer(pictures: Path) -> None:
+    content = (pictures / "red.png").read_bytes()
+    for image in (bytearray(content), memoryview(content), [memoryview(content)]):
+        assert read_rows([{**ROW, "image": image}])[0].images == (content,)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", *["AVIF"] * features.check("avif")])
+def test_an_image_in_base64_may_have_any_usual_format(form: str) -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (9, 9), "red").save(out, form)
+    [sample] = read_rows([{**ROW, "image": base64.b64encode(out.getvalue()).decode()}], check_images=True)
+    assert sample.images == (out.getvalue(),)
 
 
 def test_a_named_index_of_a_frame_is_a_column(pictures: Path) -> None:

@@ -338,11 +338,13 @@ def _placed(number: int, row: Any) -> Row:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value with lists and numbers of Python, at any depth, instead of those of numpy or torch."""
+    """Return a value with lists, numbers and bytes of Python, at any depth, instead of arrays and buffers."""
     if isinstance(value, Mapping):
         return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
+    if isinstance(value, bytearray | memoryview):
+        return bytes(value)
     return _plain(value.tolist()) if hasattr(value, "tolist") else value
 
 
