@@ -80,6 +80,12 @@ def test_a_gate_leaves_the_output_as_it_is(command: Command, runs: Runs) -> None
     assert gated.exit_code == 3
 
 
+def test_a_gate_given_twice_is_one(command: Command, runs: Runs) -> None:
+    arguments = ("compare", runs["poor"], runs["good"], "--fail-if-worse")
+    once, twice = (command(*arguments, names).stderr for names in ("accuracy", "accuracy,vlmrobust.metrics:Accuracy"))
+    assert once == twice
+
+
 def test_conditions_that_are_left_out_are_not_gated(command: Command, runs: Runs) -> None:
     arguments = ("compare", runs["poor"], runs["good"], "--conditions", "base")
     assert command(*arguments, "--fail-if-worse", "follow_rate").stderr.count("follow_rate under") == 1
@@ -103,6 +109,10 @@ def test_a_comparison_with_base_has_no_gate_under_base(command: Command, runs: R
         (("--max-drop", "accuracy"), "--max-drop: expected metric=amount, got 'accuracy'"),
         (("--max-drop", "accuracy=-1"), "--max-drop accuracy: expected a number of at least 0, got '-1'"),
         (("--max-drop", "accuracy=nan"), "--max-drop accuracy: expected a number of at least 0, got 'nan'"),
+        (
+            ("--max-drop", "accuracy=0.1", "--max-drop", "accuracy=0.9"),
+            "--max-drop: expected 'accuracy' once, got accuracy=0.1 and accuracy=0.9",
+        ),
         (("--max-drop", "accuracy=much"), "--max-drop accuracy: expected a number of at least 0, got 'much'"),
         (
             ("--conditions", "wrong_thnk"),

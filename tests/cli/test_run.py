@@ -144,6 +144,10 @@ def test_columns_and_ambiguous_answers(command: Command, tmp_path: Path, loaded:
         (("--conditions", "wrong_thnik"), "got 'wrong_thnik'; did you mean 'wrong_think'. Known are base, stop"),
         (("--conditions", "wrong_think+x"), "got 'x'"),
         (("--columns", "question"), "--columns: expected field=column, got 'question'"),
+        (
+            ("--columns", "question=question", "--columns", "question=id"),
+            "--columns: expected 'question' once, got question=question and question=id",
+        ),
         (("--columns", "prompt=question"), "expected columns for the fields id, "),
         (("--columns", "question=prompt"), "expected one of the columns answer, id, "),
         (("--draws", "3"), "--draws: expected --temperature above 0 with 3 draws"),

@@ -252,6 +252,11 @@ def test_two_readings_that_agree_are_one() -> None:
     assert index_of("B", ("A", "B")) == 1
 
 
+@pytest.mark.parametrize("answer", ["B. blue", "b. blue", "(B) blue", "B.blue", "B", "blue"])
+def test_an_answer_may_keep_the_letter_that_the_options_lost(answer: str) -> None:
+    assert index_of(answer, options_of(["A. red", "B. blue"])) == 1
+
+
 def test_the_chosen_reading_is_the_only_one() -> None:
     with pytest.raises(ValueError, match="expected the letter of an option, got 'blue'"):
         index_of("blue", COLOURS, written_as="letter")
@@ -278,6 +283,14 @@ def test_every_way_to_name_an_option_finds_it(options: list[str]) -> None:
         ('["red", "blue"]', ("red", "blue")),
         ({"B": "blue", "A": "red", "C": None}, ("red", "blue")),
         ('{"A": "red", "B": "blue"}', ("red", "blue")),
+        (["A. red", "B. blue"], ("red", "blue")),
+        ({"A": "(a) red", "B": "(b) blue"}, ("red", "blue")),
+        (["A.红色", "B.蓝色"], ("红色", "蓝色")),
+        (["A.D.", "B.C."], ("A.D.", "B.C.")),
+        (["A. Lincoln", "B. Obama", "J. Adams"], ("A. Lincoln", "B. Obama", "J. Adams")),
+        (["(A) only", "(B) only"], ("(A) only", "(B) only")),
+        (["A:B", "B:C"], ("A:B", "B:C")),
+        (["A. it", "B. it"], ("A. it", "B. it")),
     ],
 )
 def test_options(cell: object, expected: tuple[str, ...]) -> None:

@@ -1,15 +1,17 @@
 """Test rows in memory, and messages about images in base64."""
 
 import base64
+import io
 import random
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from vlmrobust.data import RowsError, load_benchmark, read_rows, samples_from
 from vlmrobust.rl import Augment
@@ -47,6 +49,61 @@ def test_of_the_splits_of_a_dataset_one_is_read(pictures: Path) -> None:
         read_rows(splits, root=pictures)
     with pytest.raises(ValueError, match="expected one of the splits train, test, got 'val'"):
         read_rows(splits, root=pictures, split="val")
+
+
+@pytest.mark.parametrize("form", [None, "numpy", "torch", "pandas", "arrow"])
+def test_class_labels_are_read_by_name(pictures: Path, tmp_path: Path, form: str | None) -> None:
+    rows = [{**ROW, "options": ["yes", "no"], "answer": "no", "kind": "b"}]
+    plain = datasets.Dataset.from_list(rows)
+    labelled = plain.cast_column("answer", datasets.ClassLabel(names=["no", "yes"]))  # 0 = no, the second option
+    labelled = labelled.cast_column("kind", datasets.ClassLabel(names=["a", "b"]))
+    labelled.to_parquet(tmp_path / "rows.parquet")
+    ways = (labelled.with_format(form), labelled.to_iterable_dataset().with_format(form), tmp_path / "rows.parquet")
+    for way in ways:
+        [sample] = read_rows(way, root=pictures)
+        assert (sample.options[sample.answer], sample.metadata) == ("no", {"kind": "b"})
+    unlabelled = datasets.Dataset.from_list([{**rows[0], "answer": -1}], features=labelled.features)
+    with pytest.raises(RowsError, match=r"field 'answer': expected an index from 0 to 1, .* got -1"):
+        read_rows(unlabelled, root=pictures)
+
+
+def test_the_transform_of_a_dataset_makes_its_rows(pictures: Path) -> None:
+    stored = datasets.Dataset.from_list([{"number": 7}])
+    [sample] = read_rows(
+        stored.with_transform(lambda rows: {name: [value] for name, value in ROW.items()}), root=pictures
+    )
+    assert (sample.id, sample.answer) == ("q", 1)
+
+
+def test_values_of_numpy_are_read_at_any_depth(pictures: Path) -> None:
+    nested = {"of": {"sizes": [1, 2]}, "pairs": [[1], [2, 3]], "level": 3, "hard": True}
+    frame = pa.Table.from_pylist([{**ROW, **nested}]).to_pandas()  # pandas makes arrays of lists, also within objects
+    assert isinstance(frame["of"][0]["sizes"], np.ndarray)
+    arrays = {"options": np.array(ROW["options"]), "answer": np.int64(1), "level": np.int8(3), "hard": np.bool_(True)}
+    for rows in (frame, [{**ROW, **nested, **arrays}]):
+        [sample] = read_rows(rows, root=pictures)
+        assert (sample.options, sample.answer, sample.metadata) == (("red", "blue"), 1, nested)
+
+
+def test_an_image_may_be_a_buffer(pictures: Path) -> None:
+    content = (pictures / "red.png").read_bytes()
+    for image in (bytearray(content), memoryview(content), [memoryview(content)]):
+        assert read_rows([{**ROW, "image": image}])[0].images == (content,)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", *["AVIF"] * features.check("avif")])
+def test_an_image_in_base64_may_have_any_usual_format(form: str) -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (9, 9), "red").save(out, form)
+    [sample] = read_rows([{**ROW, "image": base64.b64encode(out.getvalue()).decode()}], check_images=True)
+    assert sample.images == (out.getvalue(),)
+
+
+def test_a_named_index_of_a_frame_is_a_column(pictures: Path) -> None:
+    frame = pd.DataFrame([{**ROW, "id": "q8"}, {**ROW, "id": "q9"}])
+    for rows in (frame, frame.set_index("id"), frame.set_index("id", drop=False), frame.set_index(["id", "answer"])):
+        samples = read_rows(rows, root=pictures)
+        assert [(sample.id, sample.answer) for sample in samples] == [("q8", 1), ("q9", 1)]
 
 
 class Frame:

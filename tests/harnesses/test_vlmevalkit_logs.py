@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from openpyxl import load_workbook
+from openpyxl.worksheet.formula import ArrayFormula
 
 from vlmrobust.demo import samples as demo_samples
 from vlmrobust.harnesses import read_vlmevalkit
@@ -58,6 +60,19 @@ def test_the_harness_own_verdict_is_compared(tmp_path: Path) -> None:
     assert (found.harness, found.ours) == (False, True)
 
 
+@pytest.mark.parametrize("name", ["Model_Colours_result.tsv", "Model_Colours_result.csv", "Model_Colours_result.xlsx"])
+def test_verdicts_of_a_table_that_was_judged_in_part(tmp_path: Path, name: str) -> None:
+    # pandas writes 1.0 beside an empty cell.
+    rows = [{**ROW, "index": index, "hit": hit} for index, hit in enumerate((1, 0, None))]
+    read = read_vlmevalkit(write_log(tmp_path, *rows, name=name))
+    assert read.problems == ()
+    assert [prompt.sample.metadata for prompt in read.prompts] == [
+        {"harness_correct": True},
+        {"harness_correct": False},
+        {},
+    ]
+
+
 def test_images_come_from_the_datasets_table(tmp_path: Path) -> None:
     read = read_vlmevalkit(PREDICTIONS, images=LOGS / "Shapes.tsv")
     assert all(open_image(prompt.sample.images[0]).size == (32, 32) for prompt in read.prompts)
@@ -92,6 +107,56 @@ def test_cells_are_read_as_they_were_written(tmp_path: Path, name: str) -> None:
     assert [prompt.options[1:] for prompt in read.prompts] == [("None", "NA"), ("5",)]
     assert [float(prompt.options[0]) for prompt in read.prompts] == [3, 4.5]
     assert [prompt.sample.metadata for prompt in read.prompts] == [{"hint": "Look."}, {}]
+
+
+@pytest.mark.parametrize("name", ["m_d.xlsx", "m_d.tsv", "m_d.csv", "m_d.json"])
+def test_text_that_looks_like_a_formula_is_text(tmp_path: Path, name: str) -> None:
+    row = {**ROW, "question": "=2+3 is?", "A": "=4", "B": "=5", "prediction": "=> The answer is B"}
+    [prompt], [response] = (read := read_vlmevalkit(write_log(tmp_path, row, name=name))).prompts, read.responses
+    assert (prompt.question, prompt.options) == ("=2+3 is?", ("=4", "=5"))
+    assert (response.text, response.answer) == ("=> The answer is B", 1)
+
+
+def test_an_array_formula_is_text(tmp_path: Path) -> None:
+    path = write_log(tmp_path, ROW, name="m_d.xlsx")
+    workbook = load_workbook(path)
+    [sheet] = workbook.worksheets
+    sheet["F2"] = ArrayFormula("F2", "=B")  # as XlsxWriter stores "{=B}"
+    workbook.save(path)
+    assert [response.text for response in read_vlmevalkit(path).responses] == ["{=B}"]
+
+
+@pytest.mark.filterwarnings("ignore:Cell contents too long:UserWarning")
+def test_a_text_that_its_workbook_cut_is_truncated(tmp_path: Path) -> None:
+    long = {**ROW, "prediction": "I look again. " * 3000 + "The answer is B."}
+    whole = {**ROW, "prediction": "I look again."}
+    for row, name, status in (
+        (long, "m_d.xlsx", "truncated"),
+        (whole, "m_d.xlsx", "unparsed"),
+        (long, "m_d.tsv", "answered"),
+    ):
+        [response] = read_vlmevalkit(write_log(tmp_path, row, name=name)).responses
+        assert response.status == status
+
+
+def test_a_workbook_with_empty_rows_and_cells(tmp_path: Path) -> None:
+    empty, silent = dict.fromkeys(ROW), {**ROW, "prediction": None}
+    read = read_vlmevalkit(write_log(tmp_path, silent, empty, {**silent, "index": 8}, empty, name="m_d.xlsx"))
+    assert [(response.text, response.status) for response in read.responses] == [("", "unparsed")] * 2
+    assert read.problems == ()
+    nothing = tmp_path / "nothing.xlsx"
+    pd.DataFrame().to_excel(nothing, index=False)
+    with pytest.raises(ValueError, match=r"nothing.xlsx: expected answered multiple-choice questions, got none"):
+        read_vlmevalkit(nothing)
+
+
+@pytest.mark.parametrize("name", ["m_d.xlsx", "m_d.tsv", "m_d.csv", "m_d.json"])
+@pytest.mark.parametrize("hits", [(1, 0), (1.0, 0.0), (True, False)])
+def test_hits_are_read_as_pandas_writes_them(tmp_path: Path, name: str, hits: tuple[Any, Any]) -> None:
+    rows = [{**ROW, "index": index, "hit": hit} for index, hit in enumerate((*hits, None))]  # a gap makes 1 to 1.0
+    read = read_vlmevalkit(write_log(tmp_path, *rows, name=name))
+    assert read.problems == ()
+    assert [prompt.sample.metadata.get("harness_correct") for prompt in read.prompts] == [True, False, None]
 
 
 def test_the_thought_that_was_split_off_is_put_back(tmp_path: Path) -> None:

@@ -170,6 +170,7 @@ class ChatServer(ThreadingHTTPServer):
         exact: whether `logprob_token_ids` is heeded and `/tokenize` answered, as on vLLM.
         sampled_first: whether the sampled token stands first and pushes the last of the top k out, as on vLLM.
         context: how many tokens it says a chat may have; None = it does not say.
+        pages: what else paths hold, as text: of JSON if it begins so, of HTML otherwise.
         named: the model's name in its replies; None = the one it was asked for.
         fault: called with the number of the request and its body; what it returns is the reply: status, headers, text.
         seen, keys, images: bodies, keys and decoded images of all requests.
@@ -187,6 +188,7 @@ class ChatServer(ThreadingHTTPServer):
         self.named: str | None = None
         self.exact = self.sampled_first = False
         self.context: int | None = None
+        self.pages: dict[str, str] = {}
         self.vocabulary = Vocabulary()
         self.fault: Callable[[int, dict[str, Any]], tuple[int, dict[str, str], str] | None] = lambda number, body: None
         self.seen: list[dict[str, Any]] = []
@@ -338,6 +340,10 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(*answer)
 
     def do_GET(self) -> None:
+        if (page := self.server.pages.get(self.path)) is not None:
+            kind = "application/json" if page[0] in "[{" else "text/html"
+            self.reply(200, {"Content-Type": kind}, page)
+            return
         entry = {"id": "toy", "object": "model"} | (
             {} if self.server.context is None else {"max_model_len": self.server.context}
         )
@@ -354,8 +360,8 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.reply(200, {}, {"prompt": "".join(vocabulary.tokens[number] for number in body["tokens"])})
 
-    def reply(self, status: int, headers: dict[str, str], body: dict[str, Any]) -> None:
-        data = json.dumps(body).encode()
+    def reply(self, status: int, headers: dict[str, str], body: dict[str, Any] | str) -> None:
+        data = (body if isinstance(body, str) else json.dumps(body)).encode()
         try:
             self.send_response(status)
             for name, value in {

@@ -62,6 +62,18 @@ def test_a_cache_that_changes_the_results_is_refused(tiny: Build, samples: list[
         HFModel(made.model, made.processor, options).respond([Prompt.of(samples[0])])
 
 
+def test_a_cache_that_decides_what_is_attended_to_cannot_be_left_out(writer: Build, samples: list[Sample]) -> None:
+    # Unlimited OCR's window is kept by its cache alone: without it, a text longer than the window is another one.
+    made, prompts = writer("unlimited_ocr"), [Prompt.of(sample) for sample in samples]
+    sentence = r"'use_cache': expected True for UnlimitedOcr.*, whose cache has a layer of its own \(Unlimited.*\) that"
+    with pytest.raises(ValueError, match=sentence):
+        HFModel(made.model, made.processor, {"use_cache": False})
+    without = HFModel(made.model, made.processor, {"max_new_tokens": 40, "use_cache": False}, self_check=False)
+    usual = HFModel(made.model, made.processor, {"max_new_tokens": 40})
+    texts = [[response.text for response in one.respond(prompts)] for one in (without, usual)]
+    assert texts[0] != texts[1], "the refusal has become needless"
+
+
 @pytest.mark.parametrize(
     "options", [{"repetition_penalty": 1.1}, {"stop_strings": ["x"]}, {"seed": 1}, {"eos_token_id": numpy.int64(2)}]
 )

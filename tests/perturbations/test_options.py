@@ -169,6 +169,17 @@ def test_options_that_refer_to_others_are_not_moved(make_sample: Make, option: s
         assert OptionLetters()(prompt).options[3] == option
 
 
+@pytest.mark.parametrize("label", ["{}. ", "({}) ", "{}) ", "{}: "])
+@pytest.mark.parametrize("letters", ["ABC", "abc"])
+def test_options_that_begin_with_their_letters_are_not_moved(make_sample: Make, label: str, letters: str) -> None:
+    options = [label.format(letter) + text for letter, text in zip(letters, ("red", "blue", "an arch"), strict=True)]
+    for condition in (RotatedOptions(), ShuffledOptions(), AnswerFirst(), OptionLetters()):
+        with pytest.raises(NotApplicable, match="begin with letters of their own, such as"):
+            condition(Prompt.of(make_sample(options=options)))
+        # Initials of names are no letters of options.
+        condition(Prompt.of(make_sample(options=["A. Lincoln", "J. Adams", "B. Obama"])))
+
+
 @pytest.mark.parametrize(
     "option",
     [

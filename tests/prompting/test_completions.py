@@ -106,6 +106,12 @@ CLAUSES: list[Row] = [
     ("<think>It is blue.</think>B", COLOURS, 1),
     ("<think>It is blue.</think>\n\n**B**", COLOURS, 1),
     ("<think>It is blue.</think>The answer is B.", COLOURS, 1),
+    ("<think>It is blue.</think>I first thought the answer is A. Actually, the answer is B.", COLOURS, None),
+    ("<think>It is blue.</think>The answer is A. Wait, no: the answer is B.", COLOURS, None),
+    ("<answer>The answer is A. On second thought, the answer is B.</answer>", COLOURS, None),
+    ("<think>It is blue.</think>The answer is A. Scratch that, I was wrong: final answer: B.", COLOURS, 1),
+    ("<think>It is blue.</think>The answer is B. No doubt, the answer is B.", COLOURS, 1),
+    ("<think>It is blue.</think>The answer is B. The people who wait see red. The answer is A for them.", COLOURS, 1),
     ("<think>It is blue.</think>The cube is blue.", COLOURS, 1),
     ("<think>It is blue.</think>The answer is B. The answer is C.", COLOURS, 1),
     ("<think>It is blue.</think>\\boxed{B}", COLOURS, 1),
@@ -240,6 +246,8 @@ LANGUAGES: list[Row] = [
     ("所以选择B。", COLOURS, 1),
     ("故选：Ｂ", COLOURS, 1),
     ("正确选项是 B。", COLOURS, 1),
+    ("正确的选项是B。", COLOURS, 1),
+    ("<think>蓝色。</think>答案是A。等等，不对，答案是B。", COLOURS, None),
     ("<think>想</think>答：B", COLOURS, 1),
     ("<think>想</think>B选项正确", COLOURS, 1),
     ("<think>想</think>选项 (B) 蓝", COLOURS, 1),
@@ -305,9 +313,29 @@ OPTION_TEXTS: list[Row] = [
     ("<answer>neither of them</answer>", ("both of them", "neither of them"), 1),
     ("<answer>rightward pan</answer>", ("Leftward pan - it turns left", "Rightward pan - it turns right"), 1),
     ("The answer is B.", LETTERS_SWAPPED, 1),
+    ("<answer>red, blue</answer>", COLOURS, None),
+    ("<answer>left, right</answer>", ("left", "right"), None),
+    ("The answer is red, blue is not seen.", COLOURS, 0),
 ]
 
-COMPLETIONS: list[Row] = [*TAGGED, *CLAUSES, *BARE, *LANGUAGES, *OPTION_TEXTS]
+REPORTED: list[Row] = [
+    (f"{before}{text}", COLOURS, answer)
+    for before in ("", "<think>I look.</think>", "<think>I look.</think><answer>")
+    for text, answer in (
+        ("The caption says the answer is A, but the correct answer is B.", 1),
+        ('The caption suggests that the answer is "red". However, the answer is "blue".', 1),
+        ("According to the caption, the answer is A, but the answer is B.", 1),
+        ("An expert who has seen the image says that the answer is A. I disagree: the answer is B.", 1),
+        ("You think the answer is A, but the answer is B.", 1),
+        ("Contrary to the caption's claim that the answer is A, the answer is B.", 1),
+        ("The caption says the answer is A, but it is B.", None),
+        ("According to the caption, the answer is A.", 0),
+        ("The caption is wrong and I think the answer is B.", 1),
+        ("What the image shows suggests that the answer is B.", 1),
+    )
+]
+
+COMPLETIONS: list[Row] = [*TAGGED, *CLAUSES, *BARE, *LANGUAGES, *OPTION_TEXTS, *REPORTED]
 
 
 @pytest.mark.parametrize(("turn", "options", "answer"), COMPLETIONS)

@@ -160,6 +160,15 @@ def test_letter_that_equals_another_options_text():
     assert parse_completion("<answer>D</answer>", options=LETTERS_SWAPPED, answer_by="text").answer == 3
 
 
+@pytest.mark.parametrize(
+    "said",
+    ["A is correct.", "Option A is correct.", "(A) is the right answer.", "The one on the left is B, so A is correct."],
+)
+def test_letter_before_the_verb_that_equals_another_options_text(said):
+    assert parse_completion(said, options=LETTERS_SWAPPED).answer == 0
+    assert parse_completion(said, options=LETTERS_SWAPPED, answer_by="text").answer == 1
+
+
 def test_tags_of_another_style():
     tags = {"think_tags": ("[THINK]", "[/THINK]"), "answer_tags": ("###", "###")}
     parsed = parse_completion("[THINK]It is blue.[/THINK] ### B ###", options=COLOURS, **tags)

@@ -11,6 +11,7 @@ from statsmodels.stats.multitest import multipletests
 from vlmrobust import Metric, PairedMetric, Report
 from vlmrobust.functional import paired_interval
 from vlmrobust.metrics import Accuracy, CorrectProbability, FollowRate
+from vlmrobust.report.comparison import response_pairs
 from vlmrobust.seeding import generator
 
 LETTERS = {"option_logprobs": (-2.0, -0.5, -3.0), "readout": "own_thought"}
@@ -49,6 +50,10 @@ ACCURACY = (Accuracy(),)
 def report_of(pairs, metrics=ACCURACY, **settings):
     prompts, responses = zip(*pairs, strict=True)
     return Report.from_responses(prompts, responses, metrics, **settings)
+
+
+def pairs_of(here, there):
+    return sorted(response_pairs(here.responses, there.responses), key=lambda pair: pair.here)
 
 
 def row_of(table, condition, metric="accuracy"):
@@ -136,6 +141,23 @@ def test_equally_many_draws_are_compared(make_pair):
     assert (found["paired_value"], found["base_value"], found["n"]) == (2 / 3, 0.5, 3)
     assert "draws differ in number: as many are compared as both reports have of a sample" in found["note"]
     assert row_of(here.compare(here), "base")["note"].find("draws differ") == -1
+
+
+def test_a_failed_draw_is_none_of_those_that_are_compared(make_pair):
+    failed = {"choice": None, "status": "error", "error": "timeout"}
+    wrong, right = {"choice": 0}, {"choice": 1}
+
+    def drawn(*choices):
+        return report_of(
+            [make_pair(f"s{n}", draw=draw, **one) for n, own in enumerate(choices) for draw, one in enumerate(own)]
+        )
+
+    here, there = drawn([failed, right, wrong], [right, right, wrong]), drawn([wrong], [failed, wrong, wrong])
+    found = row_of(here.compare(there), "base")
+    assert (found["paired_value"], found["base_value"], found["n"], found["errors"]) == (1.0, 0.0, 2, 1)
+    assert row_of(there.compare(here), "base")["difference"] == -found["difference"]
+    pairs = [(here.responses.draw[pair.here], there.responses.draw[pair.there]) for pair in pairs_of(here, there)]
+    assert pairs == [(1, 0), (0, 1), (1, 2)]
 
 
 def test_the_number_of_draws_alone_makes_no_difference(make_pair):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig
+from PIL import Image
 from transformers.image_utils import to_numpy_array
 
 import vlmrobust as vr
@@ -227,6 +228,26 @@ def test_a_processor_runs_once_for_each_distinct_prompt(grpo: Callable[..., Any]
     assert expected.keys() == found.keys()
     assert all(torch.equal(value, found[name]) for name, value in expected.items())
     assert not torch.equal(found["pixel_values"][:16], found["pixel_values"][16:32])
+
+
+@pytest.mark.parametrize("make", [lambda image: image, to_numpy_array], ids=["pil", "numpy"])
+def test_images_that_differ_in_their_palette_alone_are_different(make: Callable[[Any], Any]) -> None:
+    own = vr.demo.model().processor
+    shown = Image.new("P", (56, 56), 0), Image.new("P", (56, 56), 0)
+    for image, colour in zip(shown, ((255, 0, 0), (0, 0, 255)), strict=True):
+        image.putpalette(colour)
+    images = [[make(image.convert("RGB") if make is to_numpy_array else image)] for image in shown]
+    turns = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Which colour is it?"}]}]
+    texts = [own.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)] * 2
+    found, expected = (p(images=images, text=texts, return_tensors="pt") for p in (_DistinctPrompts(own), own))
+    assert torch.equal(found["pixel_values"], expected["pixel_values"])
+    conversations = [
+        [{"role": "user", "content": [{"type": "image", "image": image}, turns[0]["content"][1]]}]
+        for (image,) in images
+    ]
+    options = {"tokenize": True, "return_dict": True, "return_tensors": "pt", "add_generation_prompt": True}
+    found, expected = (p.apply_chat_template(conversations, **options) for p in (_DistinctPrompts(own), own))
+    assert torch.equal(found["pixel_values"], expected["pixel_values"])
 
 
 def test_repeated_rows_are_read_once(grpo: Callable[..., Any], tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def test_lines_appear_during_a_long_call(capsys):
 def test_a_short_run_writes_no_line_nor_does_progress_every_none(capsys):
     evaluator().run(SAMPLES[:1])
     evaluator(progress_every=None).run(SAMPLES[:2])
+    evaluator(progress_every=float("inf")).run(SAMPLES[:2])
     assert capsys.readouterr().err == ""
 
 

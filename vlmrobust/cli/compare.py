@@ -81,7 +81,8 @@ def compare(
         this, needed = with_metrics(load_report(path), wanted)
         that, _ = with_metrics(load_report(other), wanted)
         names = needed[: len(named)]
-        gates = [replace(gate, metric=column) for gate, column in zip(gates, needed[len(named) :], strict=True)]
+        columns = zip(gates, needed[len(named) :], strict=True)
+        gates = list(dict.fromkeys(replace(gate, metric=column) for gate, column in columns))
         table = this.compare(that)
         _check_judges(this, that, needed if names else this.metrics)
         if chosen := options.listed(conditions):

@@ -57,17 +57,19 @@ def pairs(flag: str, form: str, values: Iterable[str] | None) -> dict[str, str]:
     """Return values of the form `name=value` as a dictionary.
 
     Raises:
-        ValueError: a value has another form; the message names the flag.
+        ValueError: a value has another form, or two have the same name; the message names the flag.
 
     Example:
         >>> pairs("--columns", "field=column", ["question=prompt"])
         {'question': 'prompt'}
     """
-    parsed = {}
+    parsed: dict[str, str] = {}
     for value in values or ():
         name, _, rest = value.partition("=")
         if not name or not rest:
             raise ValueError(f"{flag}: expected {form}, got {value!r}")
+        if name in parsed:
+            raise ValueError(f"{flag}: expected {name!r} once, got {name}={parsed[name]} and {value}")
         parsed[name] = rest
     return parsed
 

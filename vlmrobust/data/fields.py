@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, chain
 from typing import Any, Literal
 
-from ..prompting import LETTERS
+from ..prompting import LETTERS, without_labels
 
 __all__ = [
     "AnswerAs",
@@ -183,13 +183,14 @@ def name_of(value: Any) -> str:
 def options_of(value: Any) -> tuple[str, ...]:
     """Return the options from a list, from a list written as text, or from a mapping of the letters A, B, … to texts.
 
-    The values True and False, to which spreadsheets convert these words, become the options "True" and "False".
+    The values True and False, to which spreadsheets convert these words, become the options "True" and "False". Letters
+    that the options' own texts begin with are left out, since a prompt writes them.
 
     Raises:
         ValueError: it is none of these, or an option is neither text nor a number.
 
     Example:
-        >>> options_of(["red", 3]), options_of('{"A": "red", "B": "blue"}'), options_of("['red', 'blue']")
+        >>> options_of(["red", 3]), options_of('{"A": "red", "B": "blue"}'), options_of("['A. red', 'B. blue']")
         (('red', '3'), ('red', 'blue'), ('red', 'blue'))
     """
     value = from_cell(value)
@@ -203,7 +204,7 @@ def options_of(value: Any) -> tuple[str, ...]:
     for index, option in enumerate(value):
         if not isinstance(option, str | int | float) or option != option:
             raise ValueError(f"expected text in every option, got {type(option).__name__} at index {index}: {option!r}")
-    return tuple(str(option) for option in value)
+    return without_labels([str(option) for option in value])
 
 
 def index_of(value: Any, options: Sequence[str], written_as: AnswerAs = "any") -> int:
@@ -258,12 +259,12 @@ def _as_index(value: Any, count: int) -> int | None:
 def _as_letter(value: Any, options: Sequence[str]) -> int | None:
     if not isinstance(value, str):
         return None
-    head, _, rest = value.strip().lstrip("(").partition(" ")
-    letter = head.rstrip(".):")
-    if len(letter) != 1 or letter not in LETTERS[: len(options)]:
+    named = re.fullmatch(r"\(?([A-Za-z])(?:(?:[.):]+\s*|\s+)(.*))?", value.strip(), re.DOTALL)
+    if named is None or named[1].upper() not in LETTERS[: len(options)]:
         return None
-    index = LETTERS.index(letter)
-    return index if not rest.strip() or _same_text(rest, options[index]) else None
+    index = LETTERS.index(named[1].upper())
+    names = _same_text(named[2], options[index]) if named[2] else named[1].isupper()
+    return index if names else None
 
 
 def _as_text(value: Any, options: Sequence[str]) -> int | None:

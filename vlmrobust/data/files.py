@@ -212,6 +212,22 @@ def _may_share(image: Any) -> TypeGuard[str]:
     return isinstance(image, str) and image.isdecimal()
 
 
+def _rows_of(dataset: Any) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a dataset: images as file contents instead of pixels, class labels by name."""
+    import datasets
+
+    if not (isinstance(dataset, datasets.Dataset) and dataset.format["type"] == "custom"):  # a transform makes rows
+        dataset = dataset.with_format(None)
+    dataset = _undecoded(dataset)
+    features = (dataset.features or {}).items()
+    labels = {column: feature.names for column, feature in features if isinstance(feature, datasets.ClassLabel)}
+    for row in dataset:
+        # A number is a place among these names, not among the row's options; -1 is no label.
+        numbers = {column: row.get(column) for column in labels}
+        known = {column: number for column, number in numbers.items() if isinstance(number, int) and number >= 0}
+        yield {**row, **{column: labels[column][number] for column, number in known.items()}}
+
+
 def _undecoded(dataset: Any) -> Any:
     """Return a dataset whose image columns hold file contents instead of pixels."""
     import datasets
@@ -272,7 +288,7 @@ def _loaded(name: str, *arguments: Any, **options: Any) -> Any:
 
 
 def _numbered(dataset: Any, place: str) -> Iterator[Row]:
-    return (Row(f"{place}, row {number}", values) for number, values in enumerate(_undecoded(dataset)))
+    return (Row(f"{place}, row {number}", values) for number, values in enumerate(_rows_of(dataset)))
 
 
 def _mappings(rows: Any) -> Iterable[Any]:
@@ -283,17 +299,16 @@ def _mappings(rows: Any) -> Iterable[Any]:
     # A DataFrame or a dataset exists only if its library has been imported.
     pandas, datasets = sys.modules.get("pandas"), sys.modules.get("datasets")
     if pandas is not None and isinstance(rows, pandas.DataFrame):
-        cells = rows.astype(object).where(rows.notna(), None)
-        return (
-            {name: value.tolist() if hasattr(value, "tolist") else value for name, value in record.items()}
-            for record in cells.to_dict("records")  # pandas reads lists in a Parquet file as arrays
-        )
+        named = [level for level in rows.index.names if level is not None and level not in rows.columns]
+        rows = rows.reset_index(named) if named else rows  # a column to the writers of pandas, too
+        records: Iterable[Any] = rows.astype(object).where(rows.notna(), None).to_dict("records")
+        return records
     for method in ("to_pylist", "to_dicts"):  # a table of pyarrow, a frame of polars
         if hasattr(rows, method):
             found: Iterable[Any] = getattr(rows, method)()
             return found
     if datasets is not None and isinstance(rows, datasets.Dataset | datasets.IterableDataset):
-        rows = _undecoded(rows)
+        return _rows_of(rows)
     in_rows: Iterable[Any] = rows
     return in_rows
 
@@ -319,7 +334,18 @@ def numbered_rows(rows: Any) -> Iterator[Row]:
 def _placed(number: int, row: Any) -> Row:
     if not isinstance(row, Mapping):
         raise TypeError(f"expected rows that map columns to values, got {type(row).__name__} as row {number}")
-    return Row(f"row {number}", row)
+    return Row(f"row {number}", {name: _plain(value) for name, value in row.items()})
+
+
+def _plain(value: Any) -> Any:
+    """Return a value with lists, numbers and bytes of Python, at any depth, instead of arrays and buffers."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, bytearray | memoryview):
+        return bytes(value)
+    return _plain(value.tolist()) if hasattr(value, "tolist") else value
 
 
 _READERS: dict[str, Callable[[Path], Iterator[Row]]] = {

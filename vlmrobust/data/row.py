@@ -46,7 +46,7 @@ _ENDLESS, _SHOWN = re.compile(r"\S{400,}"), 80
 _IMAGE_COLUMNS = ("image", "images", "file_name", "file_names")
 
 _SHORT = 64  # characters; a shorter cell is not an image in base64 (VLMEvalKit, image_base.py)
-_IMAGE_BEGINS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
+_IMAGE_BEGINS = re.compile(rb"(?s:\x89PNG|\xff\xd8\xff|GIF8|RIFF|BM|II\*\0|MM\0\*|.{4}ftyp(?:avi[fs]|mif1|msf1))")
 
 Columns = Mapping[str, str | Sequence[str]]
 Fetch = Callable[[str], bytes]
@@ -313,7 +313,7 @@ def is_base64_image(value: object) -> bool:
     if not isinstance(value, str) or len(value) < _SHORT:
         return False
     try:
-        return base64.b64decode(value[:_SHORT], validate=True).startswith(_IMAGE_BEGINS)
+        return _IMAGE_BEGINS.match(base64.b64decode(value[:_SHORT], validate=True)) is not None
     except ValueError:
         return False
 

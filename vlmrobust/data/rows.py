@@ -101,7 +101,8 @@ def samples_from(
 
     Args:
         rows: mappings from column to value, a DataFrame of pandas or polars, a table of pyarrow, or a dataset of the
-            library `datasets`. An image is a path, the bytes of a file, a PIL image, or a `data:` URL.
+            library `datasets`, whose class labels are read by name. An image is a path, the bytes of a file, a PIL
+            image, or a `data:` URL.
         columns: the columns of fields with other names: `{"question": "prompt"}`. Options may have several columns:
             `{"options": ["A", "B", "C", "D"]}`; empty cells among them are not options. So may images:
             `{"images": ["image_1", "image_2"]}`; marks `<image 1>` in the question, one for each, give their places.

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.row import images_of
-from ..models.server.replies import Reply, response_of
+from ..models.server.replies import FINISH_REASONS, Reply, response_of
 from ..models.server.tokens import Steps
 from ..types import Prompt, Response, Sample, Style
 from .imported import (
@@ -26,8 +26,6 @@ __all__ = ["RECORD", "InspectSample", "prompt_of", "read_inspect", "response_of_
 RECORD = "vlmrobust"
 """The key of the prompt that `inspect_task.perturbed` records in a sample's store, and the key in a sample's metadata
 of its `texts`, `distractor` and `group`."""
-
-_FINISH_REASONS = {"max_tokens": "length", "model_length": "length"}
 
 
 def read_inspect(
@@ -189,7 +187,7 @@ def _reply(output: Any) -> Reply:
     return Reply(
         content=choice.message.text,
         reasoning=reasoning or None,
-        finish_reason=_FINISH_REASONS.get(choice.stop_reason, choice.stop_reason),
+        finish_reason=FINISH_REASONS.get(choice.stop_reason, choice.stop_reason),
         steps=Steps(getattr(choice.logprobs, "content", None) or ()),
         prompt_tokens=getattr(usage, "input_tokens", None),
         cached_tokens=getattr(usage, "input_tokens_cache_read", None),

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ __all__ = ["read_vlmevalkit"]
 
 _ROTATION = 1_000_000  # circular evaluation numbers the copies of question 7 as 1000007, 2000007, …
 _FAILED = "Failed to obtain answer"
+_CELL_LIMIT = 32_767  # characters; pandas cuts longer texts in a workbook
 _FIELD_COLUMNS = frozenset({"index", "question", "answer", "prediction", "thinking", "image", *LETTERS})
 
 
@@ -82,25 +84,42 @@ def _table(path: Path) -> list[Row]:
     if path.suffix in (".tsv", ".csv"):
         rows = list(read_file(path))
     else:
-        rows = [Row(f"{path.name}, row {number}", cells) for number, cells in enumerate(_cells(path), start=2)]
+        rows = [
+            Row(f"{path.name}, row {number}", cells)
+            for number, cells in enumerate(_cells(path), start=2)
+            if not all(map(is_missing, cells.values()))
+        ]
     has_predictions = any("prediction" in row.values for row in rows)
     return [_without_empty_cells(row, has_predictions) for row in rows]
 
 
 def _cells(path: Path) -> list[dict[Any, Any]]:
+    if path.suffix == ".xlsx":
+        return _cells_of_workbook(path)
+    if path.suffix != ".json":  # not .pkl, since unpickling runs code
+        raise ValueError(f"expected a prediction file in .xlsx, .tsv, .csv or .json, got {path.name!r}")
     import pandas as pd
 
-    if path.suffix == ".xlsx":
-        try:
-            # "None" and "NA" are valid options.
-            frame = pd.read_excel(path, dtype=object, engine="openpyxl", keep_default_na=False, na_values=[""])
-        except ImportError as error:
-            raise ImportError("reading .xlsx needs openpyxl: pip install vlmrobust[harnesses]") from error
-    elif path.suffix == ".json":
-        frame = pd.DataFrame(json.loads(path.read_text(encoding="utf-8")), dtype=object)
-    else:  # not .pkl, since unpickling runs code
-        raise ValueError(f"expected a prediction file in .xlsx, .tsv, .csv or .json, got {path.name!r}")
-    return frame.to_dict("records")
+    return pd.DataFrame(json.loads(path.read_text(encoding="utf-8")), dtype=object).to_dict("records")
+
+
+def _cells_of_workbook(path: Path) -> list[dict[Any, Any]]:
+    """Return the rows of the first sheet. A text that begins with "=" is stored as a formula, and is read as text."""
+    try:
+        from openpyxl import load_workbook
+        from openpyxl.worksheet.formula import ArrayFormula
+    except ImportError as error:
+        raise ImportError("reading .xlsx needs openpyxl: pip install vlmrobust[harnesses]") from error
+    workbook = load_workbook(path, read_only=True, data_only=False)
+    try:
+        sheet = workbook.worksheets[0]
+        sheet.reset_dimensions()  # those in the file may be wrong
+        names, *rows = [*sheet.iter_rows(values_only=True)] or [()]
+    finally:
+        workbook.close()
+    # XlsxWriter stores "{=B}" as the formula of an array.
+    texts = ([f"{{{cell.text}}}" if isinstance(cell, ArrayFormula) else cell for cell in row] for row in rows)
+    return [dict(zip(names, chain(row, repeat(None)), strict=False)) for row in texts]  # a row ends with its last cell
 
 
 def _without_empty_cells(row: Row, has_predictions: bool) -> Row:
@@ -148,7 +167,9 @@ def _pairs(
     if text.startswith(_FAILED):
         yield prompt, Response.failed(prompt, text.strip())
     else:
-        yield prompt, Response.parse(with_opener(prompt, opener), text, reasoning=cells.get("thinking"))
+        cut = "length" if len(text) == _CELL_LIMIT else None
+        opened = with_opener(prompt, opener)
+        yield prompt, Response.parse(opened, text, reasoning=cells.get("thinking"), finish_reason=cut)
 
 
 def _rotation(index: str) -> tuple[int, str]:
@@ -160,7 +181,7 @@ def _rotation(index: str) -> tuple[int, str]:
 def _sample(place: str, row: Mapping[str, Any], index: str, pictures: Mapping[str, str]) -> Sample:
     metadata = {name: value for name, value in row.items() if name not in _FIELD_COLUMNS}
     if "hit" in metadata:
-        metadata["harness_correct"] = bool(int(metadata.pop("hit")))
+        metadata["harness_correct"] = _is_hit(metadata.pop("hit"))
     values = {
         "id": index,
         "question": value_of(row, "question"),
@@ -172,3 +193,9 @@ def _sample(place: str, row: Mapping[str, Any], index: str, pictures: Mapping[st
         cell = pictures[index]  # one image, or a Python list of images
         values["images"] = list(map(from_base64, from_cell(cell) if looks_nested(cell) else [cell]))
     return sample_of(place, values)
+
+
+def _is_hit(cell: Any) -> bool:
+    """Return whether a judged file counts an answer as correct: 1 or 0, as a column of text or with gaps has them."""
+    word = str(cell).strip().lower()
+    return word == "true" if word in ("true", "false") else bool(int(float(word)))

@@ -1,9 +1,11 @@
 """Judge thoughts with a language model behind an OpenAI-compatible server."""
 
 import re
+from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
@@ -93,15 +95,18 @@ class OpenAIJudge(LetterJudge, Told):
         letters = torch.full((len(cases), len(MARKS)), torch.nan)
         failures: dict[int, str] = {}
         limit, consecutive = max(self.concurrency, MANY), 0
-        pool = ThreadPoolExecutor(self.concurrency)
+        pool, waiting, sent = ThreadPoolExecutor(self.concurrency), iter(cases), deque[Future[list[float]]]()
         try:
-            for index, reply in enumerate([pool.submit(self._request, case) for case in cases]):
+            for index in range(len(cases)):
                 if consecutive == limit:
                     message = f"not sent: the {limit} requests before it failed"
                     failures |= dict.fromkeys(range(index, len(cases)), message)
                     break
+                # As many as keep all threads busy, so that few more are sent once the server refuses one.
+                room = 2 * self.concurrency - len(sent)
+                sent.extend(pool.submit(self._request, case) for case in islice(waiting, room))
                 try:
-                    letters[index] = torch.tensor(reply.result())
+                    letters[index] = torch.tensor(sent.popleft().result())
                     consecutive = 0
                 except (AuthenticationError, NotFoundError) as error:
                     raise RefusedError(

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..types import Prompt, Sample, Style
 from .base import UnfitError
-from .caches import allows_gaps
+from .caches import allows_gaps, unknown
 from .encoding import EncodingError, Rendered
 from .generation import SAMPLING_OPTIONS, DecodedText
 from .plain_engine import ModelRunner, PlainEngine, last_rows
@@ -163,6 +163,13 @@ class SelfCheck:
         if not options:
             return
         inputs = self.runner.inputs([item])
+        if options.get("use_cache") is False:
+            branches = self.runner.prefill(inputs)[2]
+            if branches is not None and (kind := unknown(branches.cache)):
+                raise UnfitError(
+                    f"field 'generation', option 'use_cache': expected True for {type(self.runner.model).__name__}, "
+                    f"whose cache has a layer of its own ({kind}) that may decide what tokens attend to, got False"
+                )
         extra = {"tokenizer": self.runner.encoder.tokenizer} if "stop_strings" in options else {}
         processed: list[Tensor] = []
 

@@ -1,7 +1,7 @@
 """Change the list of options: add one, reorder them, or change their letters.
 
 Conditions that reorder or re-letter are not applicable if an option refers to others ("Both A and B", "None of the
-above").
+above"), or if the options' texts begin with letters of their own ("A. red").
 """
 
 import re
@@ -11,6 +11,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from ..prompting import without_labels
 from ..types import Prompt
 from ..types.sample import Letters
 from .base import NotApplicable, Perturbation
@@ -64,6 +65,15 @@ _PLACE_NAMED = re.compile(
 )
 
 
+def _check_unlabelled(prompt: Prompt) -> None:
+    """Raise if the options' own texts begin with their letters, which would contradict those shown before them."""
+    if without_labels(prompt.sample.options) != prompt.sample.options:
+        first = prompt.sample.options[0]
+        raise NotApplicable(
+            f"the options begin with letters of their own, such as {first!r}, which would not stay true"
+        )
+
+
 def _names_letters(option: str, letters: str) -> bool:
     """Return whether an option's text refers to others by letter: "Both A and B", "Option C only"."""
     named = ({letter.upper() for letter in match.groups() if letter} for match in _LETTERS_NAMED.finditer(option))
@@ -74,8 +84,10 @@ def _reordered(prompt: Prompt, order: Sequence[int]) -> Prompt:
     """Return the prompt with the sample's own options as shown in another order; added options keep their positions.
 
     Raises:
-        NotApplicable: an option refers to others by letter or position, which reordering would change.
+        NotApplicable: an option refers to others by letter or position, or begins with its letter, which reordering
+            would change.
     """
+    _check_unlabelled(prompt)
     positions = _own_positions(prompt)
     letters = prompt.style.letters[: len(prompt.options)]
     for option in (prompt.options[position] for position in positions):
@@ -224,6 +236,7 @@ class OptionLetters(Perturbation):
             raise NotApplicable(f"{count} options need as many letters, and {self.letters!r} are {len(self.letters)}")
         if self.letters[:count] == prompt.style.letters[:count]:
             raise NotApplicable(f"the options have the letters {self.letters[:count]!r} already")
+        _check_unlabelled(prompt)
         for option in prompt.options:
             if _names_letters(option, prompt.style.letters[:count]):
                 raise NotApplicable(f"the option {option!r} speaks of others by letter, and would not stay true")

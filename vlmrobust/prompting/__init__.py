@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from .chat import IMAGE_MARK, chat_turns, check_template_arguments, render_turns, template_of, template_source
 from .special_tokens import KNOWN_TOKENS, SpecialTokens, inert_tags
 from .tags import assistant_prefix, template_tags, thought_note
-from .words import LETTERS, MARKS, letter_columns
+from .words import LETTERS, MARKS, letter_columns, without_labels
 
 if TYPE_CHECKING:
     from .parsing import Parsed, parse_completion
@@ -28,6 +28,7 @@ __all__ = [
     "template_source",
     "template_tags",
     "thought_note",
+    "without_labels",
 ]
 
 

@@ -46,7 +46,8 @@ _HEAD_TABLE = (
     ("subject", "正确 正確 对 對", r"(?![选選答])", "(?:选项|選項|项|項|是|才)(?:是|才是)?"),
     ("boxed", "boxed", r"\s*+\{", _ALONE),
     ("boxed", "conclusion verdict decision result final", r"(?: choice| decision)?[\s*_]*+[:\]]", _ALONE),
-    ("boxed", "答案 答: 答え 回答 正解 解答 정답 답변 답 选择 選擇 选 選 正确选项 正確選項 最佳选项 उत्तर คำตอบ",
+    ("boxed", "答案 答: 答え 回答 正解 解答 정답 답변 답 选择 選擇 选 選 正确选项 正確選項 正确的选项 正確的選項"
+     " 最佳选项 उत्तर คำตอบ",
      r"(?:应该|應該|应当|应)?(?:选择|選擇|选|選)?(?![项項择擇])(?:是|为|為|就是|は|が|은|는|이|है|คือ)? ?[:,]?", ""),
     ("boxed", "antwort réponse respuesta risposta resposta antwoord svar svaret ответ відповідь odpowiedź odpowiedzią"
      " cevap yanıt jawaban jawabannya đáp_án vastaus válasz odpověď απάντηση الإجابة الجواب",
@@ -164,8 +165,9 @@ def _has_alternative(reading: Reading, named: Mention, end: int) -> bool:
         return False
     words = join[0].strip(" '*)]}.,:_$-\n")
     if not words:
-        # "B. Red …" continues with a sentence; "B C" and "B\nC" are two letters.
-        return other.letter is not None and reading.ends_at(other.end, end)
+        # "B. Red …" continues with a sentence; "B C", "B\nC" and "red, blue" are two options.
+        alike = other.letter is not None or (named.letter is None and "," in join[0])
+        return alike and reading.ends_at(other.end, end)
     return reading.ends_at(other.end, end) or words in ("or", "/", "或", "或者", "oder", "ou")
 
 

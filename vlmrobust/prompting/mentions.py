@@ -214,8 +214,11 @@ class Reading:
                 is_certain = is_capital and (group < 4 or (has_context and not _POINTS.search(self.text, *near)))
             if is_certain and letter.option is not None and text_starts.isdisjoint(range(letter.end, letter.end + 5)):
                 letters.append(letter)
-        duplicates = {letter[:3] for letter in letters}  # an option's text may be its letter
-        return sorted([*letters, *(m for m in texts if m[:3] not in duplicates)], key=lambda mention: mention.start)
+        # An option's text may be its letter, or another's.
+        compared = slice(2 if self.by == "letter" else 3)
+        duplicates = {letter[compared] for letter in letters}
+        texts = [text for text in texts if text[compared] not in duplicates]
+        return sorted([*letters, *texts], key=lambda mention: mention.start)
 
     def letter_at(self, position: int, end: int) -> str | None:
         """Return the standalone letter or digit at `position`, folded; None for articles and pronouns."""

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from .claims import Claim, bare_claim, claims, read_claim, sole_claim
 from .mentions import Reading
@@ -17,9 +18,22 @@ _SENTENCE = 160
 _SPECIAL_TOKEN = re.compile(r"(?:<\|[^<>|\s]{1,40}\|>|</s>|<eos>|<end_of_turn>|<pad>)\Z")
 _PLAIN_LETTER = re.compile(r"\s*(?:<\|begin_of_box\|>)?[(\[（【「]?(\w)[)\]）】」]?[.。]?(?:<\|end_of_box\|>)?\s*")
 _FINAL = re.compile(r"final|boxed|最终|最終")
+_REVISION = re.compile(
+    r"[.!?,;\n-][\s*_]*(?:no|nope|actually)\b|\bwait(?:[,.!:-]| no\b)|\b(?:correction|on second thought|scratch that"
+    r"|i was wrong|i made a mistake)\b|等等|不对|不對"
+)
 _LABELLED = re.compile(
     r"[\s*_'#>-]*(?:(?:option|choice|选项|選項) ?)?(?:[(\[]\s*\w\s*[)\]]|\w[.):,;]|\w(?= (?:because|since|as)\b))"
     r"[*_']*(?=\s)"
+)
+# Words before a clause that attribute it to somebody else.
+_OTHERS = r"(?:captions?|descriptions?|hints?|suggestions?|prompt|users?|experts?|someone|somebody|you|they|he|she)"
+_REPORTED = re.compile(
+    rf"\b{_OTHERS}\b(?:'s (?:claim|statement|suggestion|opinion|hint)"
+    r"|(?:(?!\b(?:i|we|my|our|but|and|so|which)\b)[^.,;:!?\n]){0,24}?"
+    r" (?:says?|said|states?|stated|claims?|claimed|suggests?|suggested|asserts?|asserted|mentions?|mentioned|implies"
+    r"|implied|insists?|insisted|thinks?|thought|believes?|believed))(?: that)?[,:]? '?$"
+    rf"|\baccording to (?:(?:the|this|that|your) )?{_OTHERS}\b,? $"
 )
 _POLAR = re.compile(r"[\s*_'#>-]*(?:yes|no|true|false)\b[*_']*[,.;:]")
 
@@ -66,9 +80,8 @@ def _read_tagged(reading: Reading, start: int, end: int) -> Claim | None:
     bare = bare_claim(reading, start, end)
     if bare is not None:
         return bare
-    for claim in claims(reading, start, end):
-        if claim.option is not None or claim.ambiguous:
-            return claim
+    if found := _own_claims(reading, start, end):
+        return found[0]._replace(option=None, ambiguous=True) if _is_revised(reading, found) else found[0]
     claim = read_claim(reading, start, start, end, search=False)
     by_text = claim.option is not None and claim.letter is None
     if by_text and not reading.ends_at(claim.end, end):
@@ -77,6 +90,16 @@ def _read_tagged(reading: Reading, start: int, end: int) -> Claim | None:
     if claim.option is not None or claim.ambiguous or claim.rejected:
         return claim
     return sole_claim(reading, start, start, end)
+
+
+def _own_claims(reading: Reading, start: int, end: int) -> list[Claim]:
+    """Return the claims of a text, except those of others ("the caption says the answer is A").
+
+    If there are only those, the text may agree or disagree with them: the only option that it affirms is claimed.
+    """
+    found = [claim for claim in claims(reading, start, end) if claim.option is not None or claim.ambiguous]
+    own = [claim for claim in found if not _REPORTED.search(reading.folded, max(start, claim.start - 80), claim.start)]
+    return own or [sole_claim(reading, claim.start, start, end) for claim in found[:1]]
 
 
 def _bare_lines(reading: Reading, start: int, end: int) -> Claim | None:
@@ -107,8 +130,8 @@ def _read_untagged(reading: Reading, start: int, end: int, *, after_thought: boo
     """Read a text without answer tags: an explicit clause, or else a line that is only the answer.
 
     A last line such as "Answer: B" always counts, since prompts ask for it. Otherwise, after a thought the first clause
-    counts. Without a tagged thought, reasoning and answer are one text, and all clauses must agree unless the last is
-    called final.
+    counts, if no other revises it. Without a tagged thought, reasoning and answer are one text, and all clauses must
+    agree unless the last is called final.
     """
     if end - start > _REACH:
         start, end = (start, start + _REACH) if after_thought else (end - _REACH, end)
@@ -116,7 +139,7 @@ def _read_untagged(reading: Reading, start: int, end: int, *, after_thought: boo
     if whole is not None:
         return whole
     line = _bare_lines(reading, start, end)
-    found = [claim for claim in claims(reading, start, end) if claim.option is not None or claim.ambiguous]
+    found = _own_claims(reading, start, end)
     if not found:
         # A short text after a thought is its answer; elsewhere, a sentence that mentions an option may not be one.
         short = after_thought and end - start <= _SENTENCE and "\n" not in reading.text[start:end].strip()
@@ -126,9 +149,10 @@ def _read_untagged(reading: Reading, start: int, end: int, *, after_thought: boo
         return line or _read_polar(reading, start, end)
     clause = found[-1]
     if not _is_answer_line(reading, clause, start):
-        clause = found[0] if after_thought else clause
-        agreed = after_thought or len({claim.option for claim in found if not claim.ambiguous}) == 1
-        if not (agreed or _FINAL.search(reading.folded, max(start, clause.start), clause.end)):
+        agreed = len({claim.option for claim in found if not claim.ambiguous}) == 1
+        if after_thought and not _is_revised(reading, found):
+            clause = found[0]
+        elif not (agreed or _FINAL.search(reading.folded, max(start, clause.start), clause.end)):
             return None
     if clause.option is None:
         return None
@@ -139,6 +163,14 @@ def _read_untagged(reading: Reading, start: int, end: int, *, after_thought: boo
     if (line.letter is None) != (clause.letter is None):
         return clause if clause.letter else line
     return line if line.start < clause.start else clause
+
+
+def _is_revised(reading: Reading, found: Sequence[Claim]) -> bool:
+    """Return whether a clause revises the one before by another option: "A. Actually, the answer is B"."""
+    return any(
+        before.option != after.option and _REVISION.search(reading.folded, before.end, after.end)
+        for before, after in pairwise(found)
+    )
 
 
 def _is_answer_line(reading: Reading, claim: Claim, start: int) -> bool:

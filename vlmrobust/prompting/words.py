@@ -7,7 +7,7 @@ positions are valid in both. A *squeezed* text is the concatenation of its words
 
 import re
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ __all__ = [
     "plain_form",
     "squeeze",
     "stands_alone",
+    "without_labels",
 ]
 
 
@@ -37,6 +38,23 @@ def letter_columns(letters: str) -> list[int]:
         [15, 16]
     """
     return [MARKS.index(letter) for letter in letters]
+
+
+# "A. red", "(a) red", "A) red", "A.红色"; not "A.D.", "A:B" or "(A) only".
+_LABEL = re.compile(r"\(?([A-Za-z])(?:\)|[.:](?![A-Za-z]\b))\s*(?!(?:and|or|nor|only|is|are)\b)(?=[^\s,&/])")
+
+
+def without_labels(options: Sequence[str]) -> tuple[str, ...]:
+    """Return options without their letters if each begins with its own and something different follows.
+
+    Example:
+        >>> without_labels(["A. red", "B. blue"]), without_labels(["A. Lincoln", "J. Adams"])
+        (('red', 'blue'), ('A. Lincoln', 'J. Adams'))
+    """
+    labels = [_LABEL.match(option) for option in options]
+    own = all(label and label[1].upper() == letter for label, letter in zip(labels, LETTERS, strict=False))
+    texts = tuple(option[label.end() :] for option, label in zip(options, labels, strict=True) if own and label)
+    return texts if len(set(texts)) == len(options) else tuple(options)
 
 
 _UNSPACED = (

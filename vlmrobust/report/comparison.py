@@ -17,7 +17,7 @@ from . import finding_texts
 from .browse import missing_images, response_data, sample_data, samples_by_id
 from .html import TableCell, interval_cell, number_cell, render_page, text_cell
 from .metric_columns import Column
-from .pairing import UNSCORED, Contrast, Floats, Integers, Mask, Unit, numbered, units_of
+from .pairing import UNSCORED, Contrast, Floats, Integers, Mask, Unit, is_one_of, numbered, units_of
 from .summary import SummaryRow
 
 __all__ = ["ResponsePair", "join_for_comparison", "response_pairs", "side_by_side"]
@@ -47,14 +47,18 @@ def join_for_comparison(
 
 
 def response_pairs(here: Responses, there: Responses) -> Iterator[ResponsePair]:
-    """Yield the responses that `join_for_comparison` pairs: by condition, sample, and rank among the draws."""
+    """Yield the responses that `join_for_comparison` pairs: by condition, sample, and rank among the scored draws."""
     units = units_of(here)
     labels = unit_labels((unit.condition, unit.carrier) for unit in units)
+
+    def scored_by_draw(side: Responses, rows: Integers) -> list[int]:
+        return sorted(rows[_is_scored(side, rows)].tolist(), key=lambda row: int(side.draw[row]))
+
     for contrast in _contrasts(here, there):
         others: dict[str, list[int]] = {}
-        for row in sorted((contrast.base - len(here)).tolist(), key=lambda row: int(there.draw[row])):
+        for row in scored_by_draw(there, contrast.base - len(here)):
             others.setdefault(there.sample_id[row], []).append(row)
-        for row in sorted(contrast.unit.rows.tolist(), key=lambda row: int(here.draw[row])):
+        for row in scored_by_draw(here, contrast.unit.rows):
             if waiting := others.get(here.sample_id[row]):
                 label = labels[contrast.unit.condition, contrast.unit.carrier]
                 yield ResponsePair(label, row, waiting.pop(0))
@@ -151,15 +155,16 @@ def _contrast(unit: Unit, other: Unit, here: Responses, there: Responses, where:
 
 
 def _equalise_draws(here: Responses, rows: Integers, there: Responses, other_rows: Integers) -> tuple[Mask, Mask]:
-    """Return which rows to keep so that each common sample has equally many draws on both sides.
+    """Return which rows to keep so that each common sample has equally many scored draws on both sides.
 
     A mean over four draws has steps of a quarter, one over a single draw steps of one. If rates are near 0 or 1, their
     differences are skewed even without a change, which sign-flip tests do not account for.
     """
-    sides = [(here, rows), (there, other_rows)]
+    scored = np.concatenate([_is_scored(here, rows), _is_scored(there, other_rows)])
+    sides = [(here, rows[scored[: len(rows)]]), (there, other_rows[scored[len(rows) :]])]
     names, sample = numbered([side.sample_id[row] for side, own in sides for row in own.tolist()])
     draw = np.concatenate([side.draw.numpy()[own] for side, own in sides])
-    is_other = np.arange(len(sample)) >= len(rows)
+    is_other = np.arange(len(sample)) >= len(sides[0][1])
     order = np.lexsort((draw, sample, is_other))
     group = sample[order] + len(names) * is_other[order]
     place = np.empty(len(sample), dtype=np.int64)
@@ -167,8 +172,13 @@ def _equalise_draws(here: Responses, rows: Integers, there: Responses, other_row
     counts = np.stack([np.bincount(sample[is_other == side], minlength=len(names)) for side in (False, True)])
     # A sample on one side only has no pair, and keeps its draws.
     common = np.where(counts.min(0) > 0, counts.min(0), counts.max(0))
-    kept = place < common[sample]
+    kept = ~scored
+    kept[scored] = place < common[sample]
     return kept[: len(rows)], kept[len(rows) :]
+
+
+def _is_scored(responses: Responses, rows: Integers) -> Mask:
+    return ~is_one_of([responses.status[row] for row in rows.tolist()], *UNSCORED)
 
 
 def _listed(names: Collection[str]) -> str:
@@ -192,7 +202,7 @@ def side_by_side(
 ) -> str:
     """Return the page of `Report.side_by_side`; `rows` are the comparison of the two reports."""
     names = (without_local_paths(names[0]), without_local_paths(names[1]))
-    pairs = [(pair, kind) for pair in response_pairs(here, there) if (kind := _kind(here, there, pair))]
+    pairs = [(pair, _kind(here, there, pair)) for pair in response_pairs(here, there)]
     flips = [(pair, kind) for pair, kind in pairs if kind in ("won", "lost", "changed")]
     counts: dict[str, Counter[str]] = {}
     for pair, kind in pairs:
@@ -241,9 +251,7 @@ def side_by_side(
 
 
 def _kind(here: Responses, there: Responses, pair: ResponsePair) -> str:
-    """Return which of two answers is right, or an empty string if one of them is not scored."""
-    if here.status[pair.here] in UNSCORED or there.status[pair.there] in UNSCORED:
-        return ""
+    """Return which of two answers is right."""
     one, other, target = int(here.choice[pair.here]), int(there.choice[pair.there]), int(here.target[pair.here])
     if (one == target) != (other == target):
         return "won" if one == target else "lost"

@@ -219,9 +219,9 @@ class Report(Analyses, Breakdowns, Views):
     def compare(self, other: "Report") -> "pd.DataFrame":
         """Compare this report with one of another model or checkpoint, on their common samples.
 
-        Each condition is compared with the same condition there, paired by sample. Draws are averaged: the first ones,
-        as many per sample as both have. Groups are this report's. Samples for which the other report's condition
-        asserts another option are left out. `note` says what is left out.
+        Each condition is compared with the same condition there, paired by sample. Draws are averaged: the first ones
+        that did not fail, as many per sample as both have. Groups are this report's. Samples for which the other
+        report's condition asserts another option are left out. `note` says what is left out.
 
         Args:
             other: the report to compare with, such as that of the checkpoint before training.

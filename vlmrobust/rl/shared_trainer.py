@@ -286,7 +286,10 @@ def _images_of(turns: Any) -> list[Any]:
 
 
 def _image_key(image: Any) -> Any:
-    return (image.mode, image.size, image.tobytes()) if hasattr(image, "tobytes") else id(image)
+    if not hasattr(image, "getpalette"):
+        return id(image)
+    # The bytes of a palette image are indices, equal under different palettes.
+    return image.mode, image.size, image.tobytes(), tuple(image.getpalette() or ())
 
 
 def _conversation_key(turns: Any) -> tuple[Any, ...]:

@@ -111,7 +111,7 @@ class Progress:
 
     def _write_lines(self, every: float) -> None:
         is_written = False
-        while not self._ended.wait(every):
+        while not self._ended.wait(min(every, threading.TIMEOUT_MAX)):
             _write_line(self.line())
             is_written = True
         if is_written:  # a run that ends before the first line needs none

@@ -101,6 +101,21 @@ def test_a_server_that_is_not_up_is_refused(server, model_at):
         model_at(server).check()
 
 
+@pytest.mark.parametrize(
+    ("pages", "context"),
+    [
+        ({"/v1/models": '[{"id": "toy", "context_length": 4096}]'}, 4096),  # Together
+        ({"/props": "<!doctype html>"}, None),  # a web interface that has a page for every path, as Open WebUI
+        ({"/v1/models": "<!doctype html>", "/props": "<!doctype html>"}, None),
+        ({"/v1/models": '{"data": [{"id": "toy", "meta": "none"}]}', "/props": "[]"}, None),
+        ({"/v1/models": '{"data": {"id": "toy"}}', "/props": '{"default_generation_settings": {"n_ctx": 512}}'}, 512),
+    ],
+)
+def test_the_context_is_found_or_unknown_whatever_other_paths_hold(server, model_at, pages, context):
+    server.pages = pages
+    assert model_at(server).check().context == context
+
+
 @pytest.mark.parametrize("wrong", [False, True])
 def test_a_long_run_checks_the_server_once_and_logs_a_line(server, model_at, caplog, wrong):
     caplog.set_level(logging.INFO, "vlmrobust")

@@ -47,6 +47,29 @@ def test_a_separated_thought_is_found_in_the_tokens():
     assert answer.step_at(turn, len("<think>")) is None
 
 
+@pytest.mark.parametrize(
+    ("decoded", "content"),
+    [
+        (["<think>", "\ufffd", "\ufffd", " is", " B?", "</think>"], "<think>🟦 is B?</think>B."),
+        (["<think>", "It", "is", "B?", "</think>"], "<think>It is B?</think>B."),  # SentencePiece
+        (["答", "案", "\ufffd", "\ufffd", "是"], "答案卍是B."),
+    ],
+)
+def test_tokens_that_a_server_decoded_one_by_one(decoded, content):
+    entries = [make_entry(text.encode()) for text in (*decoded, "B", ".", "<|END_OF_B|>")]
+    answer = make_reply(content, entries)
+    turn = answer.turn("", THINK_TAGS)
+    assert turn == content
+    assert answer.step_at(turn, len(turn) - 2) is answer.steps[len(decoded)]
+
+
+def test_a_text_whose_characters_the_tokens_lack_is_not_found_in_them():
+    answer = make_reply("答案是B", list(map(make_entry, [b"It is", b" B", b" or", b" A"])), reasoning="It is B or A")
+    turn = answer.turn("", THINK_TAGS)
+    assert turn.endswith("B")
+    assert answer.step_at(turn, len(turn) - 1) is None
+
+
 def test_a_refusal_is_text():
     message = Obj(content=None, refusal="I can't say who that is.")
     completion = Obj(choices=[Obj(message=message, finish_reason="stop", logprobs=None)], usage=None)
@@ -58,12 +81,25 @@ def test_a_text_in_parts_is_joined():
     assert make_reply(parts, [make_entry(b"B")]).content == "<think>a</think>B"
 
 
+@pytest.mark.parametrize("fields", [{"reasoning": "", "reasoning_content": "a"}, {"reasoning": "a"}])
+def test_an_empty_field_hides_no_thought(fields):
+    completion = {"choices": [{"message": {"content": "B", **fields}, "finish_reason": "stop"}]}
+    assert Reply.of(completion).reasoning == "a"
+
+
+def test_a_thought_may_be_a_part_of_the_content():
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "It is"}, {"type": "text", "text": " blue."}]}
+    answer = make_reply([thought, {"type": "text", "text": "<answer>B</answer>"}], [])
+    assert answer.turn("", THINK_TAGS) == "<think>It is blue.</think><answer>B</answer>"
+    assert make_reply([thought], [], finish="length").turn("", THINK_TAGS) == "<think>It is blue."
+
+
 @pytest.mark.parametrize(
     ("content", "entries", "cause"),
     [
-        ([{"type": "audio", "data": ""}], [], "expected content of type 'text', got 'audio'"),
-        ([{"text": "B"}], [], "expected content of type 'text', got None"),
-        (["B"], [], "expected content of type 'text', got None"),
+        ([{"type": "audio", "data": ""}], [], "expected content of type 'text' or 'thinking', got 'audio'"),
+        ([{"text": "B"}], [], "expected content of type 'text' or 'thinking', got None"),
+        (["B"], [], "expected content of type 'text' or 'thinking', got None"),
         (7, [], "not iterable"),
         ("B", [Obj(logprob=-0.1, bytes=None)], "got token None and bytes None"),
         ("B", [Obj(token="B", logprob="likely", bytes=None)], "could not convert"),
@@ -86,6 +122,28 @@ def test_schema_violations_are_value_errors_with_their_cause(content, entries, c
     with pytest.raises(ValueError, match=r"expected a chat completion in OpenAI's schema, got namespace\(") as raised:
         make_reply(content, entries)
     assert cause in str(raised.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    "failed",
+    [
+        {"finish_reason": "error", "error": {"code": 502, "message": "Upstream down"}},  # OpenRouter
+        {"finish_reason": None, "error": {"code": 502, "message": "Upstream down"}},
+        {"finish_reason": "error"},  # vLLM
+        {"finish_reason": "abort"},  # vLLM, SGLang
+    ],
+)
+@pytest.mark.parametrize("content", ["", "<think>It is bl", "<answer>A</answer>"])
+def test_a_reply_that_the_server_broke_off_is_no_answer(failed, content):
+    completion = {"choices": [{"index": 0, "message": {"role": "assistant", "content": content}, **failed}]}
+    reason = "Upstream down" if "error" in failed else failed["finish_reason"]
+    with pytest.raises(ValueError, match=f"expected a whole reply, got one that the server broke off: .*{reason}"):
+        Reply.of(completion)
+
+
+@pytest.mark.parametrize("reason", ["length", "model_length", "max_tokens"])
+def test_a_limit_is_a_limit_by_any_name(reason):
+    assert make_reply("<think>It is bl", [], finish=reason).finish_reason == "length"
 
 
 def test_counts_are_numbers():

@@ -11,6 +11,7 @@ from .continuation import Continuation
 from .messages import PrefillMode, data_url, messages_of
 from .readout import LetterReadout
 from .replies import Reply
+from .tokens import field_of
 
 __all__ = ["ServerCheck", "check_server"]
 
@@ -289,16 +290,17 @@ class _Probe:
         return counts[0], counts[1]
 
     def _context(self) -> int | None:
-        models = (self._chat.fetch("/v1/models") or {}).get("data") or []
-        entries = [entry for entry in models if isinstance(entry, dict)]
+        models = self._chat.fetch("/v1/models")
+        models = models if isinstance(models, list) else field_of(models, "data")  # of Together's, there is only a list
+        entries = [entry for entry in models if isinstance(entry, dict)] if isinstance(models, list) else []
         own = [entry for entry in entries if same_model(self._chat.model, str(entry.get("id", "")))] or entries[:1]
-        props = self._chat.fetch("/props") or {}
+        settings = field_of(self._chat.fetch("/props"), "default_generation_settings")
         for source, name in (
             *((entry, name) for entry in own for name in ("max_model_len", "context_length", "max_context_length")),
-            (props.get("default_generation_settings") or {}, "n_ctx"),
-            *((entry.get("meta") or {}, "n_ctx") for entry in own),
+            (settings, "n_ctx"),
+            *((entry.get("meta"), "n_ctx") for entry in own),
         ):
-            if isinstance(value := source.get(name), int):
+            if isinstance(value := field_of(source, name), int):
                 return value
         return None
 

@@ -19,10 +19,14 @@ from ..letter_tokens import letter_of
 from ..response_building import shown_letters
 from .tokens import PromptToken, Step, Steps, field_of
 
-__all__ = ["Reply", "after_prefix", "read_letters", "rebuild_text", "response_of", "token_at"]
+__all__ = ["FINISH_REASONS", "Reply", "after_prefix", "read_letters", "rebuild_text", "response_of", "token_at"]
 
 
 _CONTROL = re.compile(rb"<[^<>]*>|\[[^\[\]]*\]")
+FINISH_REASONS = {"max_tokens": "length", "model_length": "length"}
+"""Other names of finish reasons: Mistral's for a text at the end of the context, and inspect's."""
+# Finish reasons of a reply that the server broke off, with status 200 nevertheless: OpenRouter, vLLM and SGLang.
+_BROKEN_OFF = ("error", "abort")
 
 
 def rebuild_text(
@@ -168,27 +172,34 @@ class Reply:
             exact: the log-probabilities are those of requested tokens, see `Step.of`.
 
         Raises:
-            ValueError: it has no choice, or does not follow OpenAI's schema, which the client does not check.
+            ValueError: it has no choice, the server broke it off, or it does not follow OpenAI's schema, which the
+                client does not check.
         """
-        if not field_of(completion, "choices"):
+        if not (choices := field_of(completion, "choices")):
             raise ValueError(f"expected a chat completion with a choice, got {completion!r:.200}")
         try:
-            return cls._read(completion, exact)
+            reply = cls._read(completion, exact)
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise ValueError(f"expected a chat completion in OpenAI's schema, got {completion!r:.200}") from error
+        if (reason := field_of(choices[0], "error")) or reply.finish_reason in _BROKEN_OFF:
+            got = f"{reason or choices[0]!r:.200}"
+            raise ValueError(f"expected a whole reply, got one that the server broke off: {got}")
+        return reply
 
     @classmethod
     def _read(cls, completion: Any, exact: bool) -> Self:
         choice, usage = field_of(completion, "choices")[0], field_of(completion, "usage")
+        finish_reason = field_of(choice, "finish_reason")
         if (message := field_of(choice, "message")) is None:
             raise ValueError("expected a choice with a message, got none")
         # vLLM has `reasoning` (formerly `reasoning_content`), other servers `reasoning_content`.
-        apart = (field_of(message, name) for name in ("reasoning", "reasoning_content"))
+        thought, text = _split(field_of(message, "content") or field_of(message, "refusal") or "")
+        apart = (*(field_of(message, name) for name in ("reasoning", "reasoning_content")), thought)
         details = field_of(usage, "prompt_tokens_details")
         return cls(
-            content=_joined(field_of(message, "content") or field_of(message, "refusal") or ""),
-            reasoning=next((thought for thought in apart if isinstance(thought, str)), None),
-            finish_reason=field_of(choice, "finish_reason"),
+            content=text,
+            reasoning=max((each for each in apart if isinstance(each, str)), key=bool, default=None),
+            finish_reason=FINISH_REASONS.get(finish_reason, finish_reason),
             steps=Steps(field_of(field_of(choice, "logprobs"), "content") or (), exact=exact),
             prompt_tokens=_count(usage, "prompt_tokens"),
             cached_tokens=_count(details, "cached_tokens"),
@@ -249,16 +260,25 @@ class Reply:
         """Return the step whose token has character `position` of `turn`, the result of `turn`; None = not found.
 
         The steps may hold more than the turn, or lack a part of it. If the visible text is not found in them, the
-        result is None.
+        result is None. Some servers (SGLang) decode each token alone, which loses characters of several tokens, and
+        leading spaces; so the visible text is looked up by the characters that the tokens have.
         """
         tokens = self.steps.tokens
         written = b"".join(tokens).decode(errors="replace")
         if not written.startswith(turn):
             shown = self.content or self.reasoning or ""
-            start = written.rfind(shown)
-            if start < 0 or not turn.endswith(shown) or position < len(turn) - len(shown):
+            before = len(turn) - len(shown)
+            if not turn.endswith(shown) or position < before:
                 return None
-            position += start - (len(turn) - len(shown))
+            known = {char for char in written if char != "\ufffd" and not char.isspace()}
+            places = [place for place, char in enumerate(written) if char in known]
+            wanted = [char for char in shown if char in known]
+            start = "".join(written[place] for place in places).rfind("".join(wanted))
+            index = start + sum(char in known for char in turn[before:position])
+            lost = len("".join(shown.split())) - len(wanted)
+            if start < 0 or index >= len(places) or lost > written.count("\ufffd"):
+                return None
+            position = places[index]
         found = token_at(tokens, position)
         return None if found is None else self.steps[found]
 
@@ -318,14 +338,23 @@ def read_letters(step: Step, prompt: Prompt) -> list[float]:
     return shown_letters(step.letters(), prompt)
 
 
-def _joined(content: Any) -> str:
-    """Return a message's text, which some servers split into parts."""
+def _split(content: Any) -> tuple[str | None, str]:
+    """Return the thought and the text of a message's content, which some servers split into parts.
+
+    Only Mistral's has a part for the thought, with parts of its own.
+    """
     if isinstance(content, str):
-        return content
+        return None, content
+    thoughts: list[str] = []
+    texts: list[str] = []
     for part in content:
-        if (kind := field_of(part, "type")) != "text":
-            raise ValueError(f"expected content of type 'text', got {kind!r}")
-    return "".join(field_of(part, "text") for part in content)
+        if (kind := field_of(part, "type")) == "thinking":
+            thoughts.append(_split(field_of(part, "thinking"))[1])
+        elif kind == "text":
+            texts.append(field_of(part, "text"))
+        else:
+            raise ValueError(f"expected content of type 'text' or 'thinking', got {kind!r}")
+    return "".join(thoughts) if thoughts else None, "".join(texts)
 
 
 def _count(usage: Any, name: str) -> int | None:

@@ -181,6 +181,8 @@ def _be_ends(words: list[str]) -> list[int]:
     compared = [other for other in later if "than" in words[other + 1 : other + 3]]
     if len(compared) == 1:
         return compared
+    if any(words[other - 1].casefold() in PREPOSITIONS for other in later):
+        return []  # "the woman in blue"
     return [aside or place] if not later else later if later == [len(words) - 1] and later[0] > place + 2 else []
 
 
@@ -188,13 +190,13 @@ def yes_or_no(core: str, option: str | None, options: Sequence[str]) -> str | No
     """Is the door open? yes: The door is open. no: The door is not open."""
     answers = [re.match(r"(yes|no|true|false)(?:[,;:]? (?:because )?(.*))?$", text, re.I) for text in options]
     found = re.fullmatch(rf"({AUXILIARY}) (.+)", core, re.I)
-    if not all(answers) or re.search(r"\b(?:and|or) (?:is|are|was|were|does|do|did|can)\b", core):
+    if not all(answers) or re.search(r"\b(?:and|or) (?:is|are|was|were|does|do|did|can)\b|: ", core):
         return None
     if not found and is_sentence(core) and all(text.casefold() in ("true", "false") for text in options):
         if option is None:
             return f"it can be seen whether {lowered(core)}"
         return core if option.casefold() == "true" else f"it is not true that {lowered(core)}"
-    if not found:
+    if not found or re.search(r"\bnot\b|^there no\b", found[2]):
         return None
     answer = None if option is None else answers[list(options).index(option)]
     said = declared(found[1].lower(), found[2], answer is None or answer[1].casefold() in ("yes", "true"))
@@ -221,7 +223,10 @@ def one_or_other(core: str, option: str | None, options: Sequence[str]) -> str |
     if option is not None and nouns.count(noun) != 1:
         return None
     chosen = listed[0] if option is None else parts[nouns.index(noun)]
-    if not re.match(r"(?:an?|the|on|in|to) ", chosen, re.I) and (shared := re.match(_BEFORE_NOUN, parts[0])):
+    begins = re.match(r"(?:on|in|to) |(an?|the) ", chosen, re.I)
+    # "on the left or right", "on the mat or the sofa"; not "in front of or behind"
+    pattern = _BEFORE_NOUN if begins is None else "(?:(?:on|in|to) )*" if begins[1] else ""
+    if parts[0].casefold() not in map(str.casefold, options) and (shared := re.match(pattern, parts[0], re.I)):
         chosen = f"{shared[0]}{chosen}"
     before, behind = found[2][: listed.start()], found[2][listed.end() :]
     if re.fullmatch(r"closer|nearer", chosen, re.I):

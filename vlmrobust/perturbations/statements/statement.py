@@ -116,7 +116,8 @@ def _question_proper(question: str) -> tuple[str, str | None]:
     if any("?" in part for part in parts[:-1]):
         return "", None  # two questions
     core = _ASIDE.sub("", parts[-1].strip()) if parts else ""
-    core = re.sub(r"^(?:complete the (?:sentence|statement)|fill in the blanks?)\W+", "", core, flags=re.I)
+    task = r"complete the (?:sentence|statement)|fill in the blanks?|true or false:|yes or no:"
+    core = re.sub(rf"^(?:{task})\W+", "", core, flags=re.I)
     core = re.sub(r"^((?:which|what|who)\b[^:]*): (?=.+ or )", r"\1, ", core, flags=re.I)
     if re.match(r"(?:which|what|who)\b.*: ", core, re.I):
         return "", None

@@ -147,9 +147,9 @@ def lowered(text: str, *, adjectives: bool = False) -> str:
     first = text.split(maxsplit=1)[0] if text else ""
     plain = first.casefold().rstrip(",.")
     content = adjectives and (plain in _ADJECTIVES | POSITIONS or is_ing(plain))
-    if first not in ("I", "A") and (plain in DETERMINERS | PRONOUNS | PREPOSITIONS or content):
+    if plain not in ("i", "a") and (plain in DETERMINERS | PRONOUNS | PREPOSITIONS or content):
         return text[:1].lower() + text[1:]
-    return f"a{text[1:]}" if text.startswith("A ") else text
+    return f"a{text[1:]}" if re.match(r"A (?!(?:and|or)\b)", text) else text  # "A and B" are names
 
 
 def all_lowered(texts: tuple[str, ...]) -> tuple[str, ...]:
