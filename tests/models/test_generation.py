@@ -146,6 +146,8 @@ def test_sampling_options_without_sampling_are_logged(tiny: Build, caplog: pytes
         ({"do_sample": True, "temperature": 0.0}, "'temperature': expected a number above 0"),
         ({"do_sample": True, "temperature": "hot"}, "'temperature': expected a number of at least 0, got 'hot'"),
         ({"do_sample": True, "top_p": 1.5}, "'top_p': expected a number from 0 to 1, got 1.5"),
+        ({"do_sample": True, "top_p": False}, "'top_p': expected a number from 0 to 1, got False"),
+        ({"eos_token_id": False}, "'eos_token_id': expected a token's number, or a list of them, got False"),
         ({"do_sample": True, "top_k": -1}, "'top_k': expected a whole number of at least 0, got -1"),
         ({"do_sample": True, "seed": "x"}, "'seed': expected a whole number, got 'x'"),
         ({"repetition_penalty": "1.2"}, "'repetition_penalty': expected a number above 0, got '1.2'"),

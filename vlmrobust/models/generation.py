@@ -195,7 +195,9 @@ def _nearest(name: str, known: set[str]) -> str:
 
 
 def _is_default(name: str, value: Any) -> bool:
-    return value is None or (value == _DEFAULTS[name] if name in _DEFAULTS else value is False)
+    if name in _DEFAULTS:
+        return value is None or value == _DEFAULTS[name]
+    return value is None or (value is False and name not in _KINDS)
 
 
 def _refusal(name: str, value: Any) -> str | None:
