@@ -186,5 +186,5 @@ def test_server_that_dies_midway_stops_early(server, judge):
     verdicts = one.verdicts(make_responses(*(f"{number}: so B" for number in range(60))))
     assert len(server.seen) <= 20
     assert len(verdicts.errors) >= 49
-    assert verdicts.errors[59] == "not sent: the 8 requests before it failed"
+    assert verdicts.errors[59] == "not judged: the 8 requests before it failed"
     assert verdicts.option.tolist()[:9] == [1] * 9

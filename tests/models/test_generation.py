@@ -11,6 +11,7 @@ import torch
 import zoo
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from scipy import stats
 from torch import Tensor
 from transformers import GenerationConfig
@@ -19,6 +20,7 @@ import vlmrobust as vr
 from vlmrobust import Prompt, Sample
 from vlmrobust.models import HFModel
 from vlmrobust.models.generation import GumbelNoise, warpers
+from vlmrobust.models.plain_engine import ModelRunner
 
 Build = Callable[[str], zoo.Tiny]
 
@@ -60,6 +62,21 @@ def test_a_cache_that_changes_the_results_is_refused(tiny: Build, samples: list[
     sentence = r"to give the same results with a static cache as without a cache, got letter log-probabilities that "
     with pytest.raises(ValueError, match=sentence + r"differ by \d.* at a prompt of \d+ tokens; leave the option out$"):
         HFModel(made.model, made.processor, options).respond([Prompt.of(samples[0])])
+
+
+def test_a_cache_is_compared_anew_for_longer_prompts_and_larger_images(
+    tiny: Build, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, compared = tiny("qwen2_5_vl"), []
+    model = HFModel(made.model, made.processor, {"max_new_tokens": 2, "cache_implementation": "static"})
+    real = ModelRunner.difference
+    monkeypatch.setattr(ModelRunner, "difference", lambda *rest: compared.append(rest[-1]) or real(*rest))
+    small, large = Image.new("RGB", (56, 56), "red"), Image.new("RGB", (112, 84), "red")
+    counts = []
+    for image, words in ((small, 60), (small, 40), (large, 1), (small, 50), (large, 90)):
+        model.respond([Prompt.of(samples[0].replace(images=[image], question="Look at the cube. " * words))])
+        counts.append(compared.count("letter log-probabilities that differ by {:.2g}"))
+    assert counts == [1, 1, 2, 2, 3]
 
 
 def test_a_cache_that_decides_what_is_attended_to_cannot_be_left_out(writer: Build, samples: list[Sample]) -> None:
@@ -147,6 +164,8 @@ def test_sampling_options_without_sampling_are_logged(tiny: Build, caplog: pytes
         ({"do_sample": True, "temperature": "hot"}, "'temperature': expected a number of at least 0, got 'hot'"),
         ({"do_sample": True, "top_p": 1.5}, "'top_p': expected a number from 0 to 1, got 1.5"),
         ({"do_sample": True, "top_p": False}, "'top_p': expected a number from 0 to 1, got False"),
+        ({"repetition_penalty": True}, "'repetition_penalty': expected a number above 0, got True"),
+        ({"min_new_tokens": False}, "'min_new_tokens': expected a whole number of at least 0, got False"),
         ({"eos_token_id": False}, "'eos_token_id': expected a token's number, or a list of them, got False"),
         ({"do_sample": True, "top_k": -1}, "'top_k': expected a whole number of at least 0, got -1"),
         ({"do_sample": True, "seed": "x"}, "'seed': expected a whole number, got 'x'"),

@@ -281,6 +281,18 @@ def test_the_cache_of_the_options_does_not_change_the_letters(
     assert usual._engine._ahead.works is other._engine._ahead.works is True, "the test needs letters that may go on"
 
 
+def test_a_model_without_a_cache_is_looked_past_once_in_vain(
+    samples: list[Sample], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made, asked = balanced("qwen2_5_vl", Prompt.of(samples[1]).replace(prefill=AT_THE_TAG)), []
+    monkeypatch.setattr(LookAhead, "prefilled", lambda self, item: asked.append(item))
+    prompts = [Prompt.of(samples[1], draw=draw).replace(prefill=AT_THE_TAG) for draw in range(16)]
+    engine = HFModel(made.model, made.processor, {"max_new_tokens": 8, "do_sample": True, "use_cache": False})
+    assert sum(response.option_logprobs is not None for response in engine.respond(prompts)) > 1
+    assert len(asked) == 1
+    assert caplog.text.count("letters are not looked past, `generate` returns no cache") == 1
+
+
 def test_many_tokens_are_looked_past_a_few_at_a_time(samples: list[Sample]) -> None:
     made = speaking("gemma3", SPEAKS | GOES_ON)
     prompts = [forced_prompt(sample) for sample in samples[:4]]

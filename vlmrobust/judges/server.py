@@ -99,10 +99,10 @@ class OpenAIJudge(LetterJudge, Told):
         try:
             for index in range(len(cases)):
                 if consecutive == limit:
-                    message = f"not sent: the {limit} requests before it failed"
+                    message = f"not judged: the {limit} requests before it failed"
                     failures |= dict.fromkeys(range(index, len(cases)), message)
                     break
-                # As many as keep all threads busy, so that few more are sent once the server refuses one.
+                # Twice the threads keep all of them busy; no more, since the server may refuse the next one.
                 room = 2 * self.concurrency - len(sent)
                 sent.extend(pool.submit(self._request, case) for case in islice(waiting, room))
                 try:

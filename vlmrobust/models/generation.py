@@ -195,9 +195,8 @@ def _nearest(name: str, known: set[str]) -> str:
 
 
 def _is_default(name: str, value: Any) -> bool:
-    if name in _DEFAULTS:
-        return value is None or value == _DEFAULTS[name]
-    return value is None or (value is False and name not in _KINDS)
+    default = _DEFAULTS.get(name, None if name in _KINDS else False)
+    return value is None or (isinstance(value, bool) == isinstance(default, bool) and bool(value == default))
 
 
 def _refusal(name: str, value: Any) -> str | None:
@@ -231,8 +230,8 @@ class Decoding:
 
     Attributes:
         options: the options with defaults.
-        is_token_by_token: whether texts can be decoded from the logits alone (`choose`, `ended`), independently; else
-            the model's own `generate` decodes them.
+        is_token_by_token: whether texts can be decoded from the logits alone (`choose`, `ended`), independently.
+        left_to_generate: the options for which the model's own `generate` decodes them otherwise.
         config: for `generate`.
 
     Raises:
@@ -251,7 +250,8 @@ class Decoding:
         self.options = {"max_new_tokens": 512} | dict(options)
         asked = {name: value for name, value in self.options.items() if name not in SAMPLING_OPTIONS}
         acting = {name for name, value in asked.items() if not _is_default(name, value)}
-        self.is_token_by_token = acting <= _TOKEN_BY_TOKEN
+        self.left_to_generate = sorted(acting - _TOKEN_BY_TOKEN)
+        self.is_token_by_token = not self.left_to_generate
         strings = self.options.get("stop_strings") or ()
         self._stop_strings = [strings] if isinstance(strings, str) else list(strings)
         self._stop_tail = 8 + 4 * max(map(len, self._stop_strings), default=0)

@@ -156,7 +156,7 @@ class LookAhead:
 
     def look_with_new_cache(self, look: Look) -> None:
         """Look past a decoded letter of one prompt with a new cache, if that is possible."""
-        if not look.open or look.decoded is None:
+        if self.works is False or not look.open or look.decoded is None:
             return
         branches = self.prefilled(look.item)
         if branches is None:

@@ -170,7 +170,7 @@ class PlainEngine:
     def __init__(self, runner: ModelRunner) -> None:
         self.tokens = 0
         self._runner = runner
-        self._longest_checked = 0
+        self._checked = (0, 0)  # length of a prompt, pixels of an image
         self._keeps_logits = "logits_to_keep" in inspect.signature(runner.model.forward).parameters
 
     def read(self, items: Mapping[int, Rendered], places: int, reading: Reading[T], *, looks: bool) -> dict[int, T]:
@@ -231,7 +231,7 @@ class PlainEngine:
         """
         runner, inputs = self._runner, self._inputs(items)
         inputs["input_ids"] = self._without_pad_tokens(inputs)
-        self._check_cache(inputs)
+        self._check_cache(items, inputs)
         with captured(runner.model, runner.head) as seen, seen_positions(runner.model) as positions:
             probe = GenerationProbe(runner.head, seen, runner.letter_tokens, [DecodingLog() for _ in items])
             output, written = runner.decoding.generate(inputs, [item.prompt for item in items], probe)
@@ -239,18 +239,21 @@ class PlainEngine:
         return written, runner.forward.branches(output, inputs, positions) if branched else None
 
     def _without_pad_tokens(self, inputs: Mapping[str, Any]) -> Tensor:
-        """Return the tokens with each row's first in place of its padding, which penalties would count as text."""
+        """Return the tokens with each row's first of text in place of its padding, which penalties would count."""
         tokens: Tensor = inputs["input_ids"]
         mask = inputs["attention_mask"].bool()
         is_image = torch.isin(tokens, tokens.new_tensor(sorted(self._runner.encoder.image_tokens)))
         first = (mask & ~is_image).int().argmax(1, keepdim=True)
         return tokens.where(mask, tokens.gather(1, first))
 
-    def _check_cache(self, inputs: Mapping[str, Any]) -> None:
-        """Compare the first step under the options' cache with a pass without one: a longer image may change it."""
+    def _check_cache(self, items: Sequence[Rendered], inputs: Mapping[str, Any]) -> None:
+        """Compare the first step under the options' cache with a pass without one; longer prompts and images anew."""
         runner, length = self._runner, inputs["input_ids"].shape[1]
         config = runner.decoding.config
-        if (kind := config.cache_implementation) is None or length <= self._longest_checked:
+        if (kind := config.cache_implementation) is None:
+            return
+        largest = max((image.width * image.height for item in items for image in item.images), default=0)
+        if length <= self._checked[0] and largest <= self._checked[1]:
             return
         named = {"cache_implementation": kind, "cache_config": config.cache_config, "disable_compile": True}
         with captured(runner.model, runner.head) as seen:
@@ -265,7 +268,7 @@ class PlainEngine:
                 f"the same results with a {kind} cache as without a cache, got {difference} at a prompt of {length} "
                 "tokens; leave the option out"
             )
-        self._longest_checked = length
+        self._checked = max(length, self._checked[0]), max(largest, self._checked[1])
 
     def _last_rows(self, seen: Capture) -> Tensor:
         return self._runner.head.rows_at_once(*(tensor[:, -1] for tensor in seen.last(1)))

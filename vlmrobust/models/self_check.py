@@ -163,7 +163,7 @@ class SelfCheck:
         if not options:
             return
         inputs = self.runner.inputs([item])
-        if options.get("use_cache") is False:
+        if not options.get("use_cache", True):
             branches = self.runner.prefill(inputs)[2]
             if branches is not None and (kind := unknown(branches.cache)):
                 raise UnfitError(
@@ -192,7 +192,7 @@ class SelfCheck:
             raise self._refused(
                 "sample",
                 "a `generate` that ignores logits processors",
-                f"decode greedily, or without {', '.join(options)}",
+                f"decode greedily, or without {', '.join(decoding.left_to_generate)}",
             )
 
     def _forward(self, items: Sequence[Rendered]) -> Tensor:

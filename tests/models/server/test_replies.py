@@ -88,7 +88,14 @@ def test_an_empty_field_hides_no_thought(fields):
 
 
 def test_a_thought_may_be_a_part_of_the_content():
-    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "It is"}, {"type": "text", "text": " blue."}]}
+    thought = {
+        "type": "thinking",
+        "thinking": [
+            {"type": "text", "text": "It is"},
+            {"type": "reference", "reference_ids": [0]},
+            {"type": "text", "text": " blue."},
+        ],
+    }
     answer = make_reply([thought, {"type": "text", "text": "<answer>B</answer>"}], [])
     assert answer.turn("", THINK_TAGS) == "<think>It is blue.</think><answer>B</answer>"
     assert make_reply([thought], [], finish="length").turn("", THINK_TAGS) == "<think>It is blue."

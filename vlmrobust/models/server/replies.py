@@ -192,8 +192,8 @@ class Reply:
         finish_reason = field_of(choice, "finish_reason")
         if (message := field_of(choice, "message")) is None:
             raise ValueError("expected a choice with a message, got none")
-        # vLLM has `reasoning` (formerly `reasoning_content`), other servers `reasoning_content`.
         thought, text = _split(field_of(message, "content") or field_of(message, "refusal") or "")
+        # vLLM has `reasoning` (formerly `reasoning_content`), other servers `reasoning_content`; one may be empty.
         apart = (*(field_of(message, name) for name in ("reasoning", "reasoning_content")), thought)
         details = field_of(usage, "prompt_tokens_details")
         return cls(
@@ -341,7 +341,7 @@ def read_letters(step: Step, prompt: Prompt) -> list[float]:
 def _split(content: Any) -> tuple[str | None, str]:
     """Return the thought and the text of a message's content, which some servers split into parts.
 
-    Only Mistral's has a part for the thought, with parts of its own.
+    Only Mistral's has a part for the thought, with parts of its own, of which references have no text.
     """
     if isinstance(content, str):
         return None, content
@@ -352,7 +352,7 @@ def _split(content: Any) -> tuple[str | None, str]:
             thoughts.append(_split(field_of(part, "thinking"))[1])
         elif kind == "text":
             texts.append(field_of(part, "text"))
-        else:
+        elif kind != "reference":
             raise ValueError(f"expected content of type 'text' or 'thinking', got {kind!r}")
     return "".join(thoughts) if thoughts else None, "".join(texts)
 
