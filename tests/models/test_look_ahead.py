@@ -286,8 +286,8 @@ def test_a_model_without_a_cache_is_looked_past_once_in_vain(
 ) -> None:
     made, asked = balanced("qwen2_5_vl", Prompt.of(samples[1]).replace(prefill=AT_THE_TAG)), []
     monkeypatch.setattr(LookAhead, "prefilled", lambda self, item: asked.append(item))
-    prompts = [Prompt.of(samples[1], draw=draw).replace(prefill=AT_THE_TAG) for draw in range(16)]
-    engine = HFModel(made.model, made.processor, {"max_new_tokens": 8, "do_sample": True, "use_cache": False})
+    prompts = [Prompt.of(samples[1], draw=draw).replace(prefill=AT_THE_TAG) for draw in range(60)]
+    engine = HFModel(made.model, made.processor, {"max_new_tokens": 2, "do_sample": True, "use_cache": False})
     assert sum(response.option_logprobs is not None for response in engine.respond(prompts)) > 1
     assert len(asked) == 1
     assert caplog.text.count("letters are not looked past, `generate` returns no cache") == 1
