@@ -110,6 +110,17 @@ CLAUSES: list[Row] = [
     ("<think>It is blue.</think>The answer is A. Wait, no: the answer is B.", COLOURS, None),
     ("<answer>The answer is A. On second thought, the answer is B.</answer>", COLOURS, None),
     ("<think>It is blue.</think>The answer is A. Scratch that, I was wrong: final answer: B.", COLOURS, 1),
+    ("<answer>The answer is A. Scratch that, I was wrong: final answer: B.</answer>", COLOURS, 1),
+    ("<answer>The answer is A. Actually, the answer is B.</answer>", COLOURS, None),
+    ("<think>x</think>The answer is A. Actually I would go with B.", COLOURS, None),
+    ("<think>x</think>The answer is A. No, I think the answer is B.", COLOURS, None),
+    ("<think>x</think>The correct answer is B. No other color: A is the best answer only without light.", COLOURS, 1),
+    ("<think>x</think>The answer is B. No-one who looks twice says the answer is A.", COLOURS, 1),
+    (
+        "<think>x</think>The answer is B. Actually many would say the answer is A, but the cube is clearly blue.",
+        COLOURS,
+        1,
+    ),
     ("<think>It is blue.</think>The answer is B. No doubt, the answer is B.", COLOURS, 1),
     ("<think>It is blue.</think>The answer is B. The people who wait see red. The answer is A for them.", COLOURS, 1),
     ("<think>It is blue.</think>The cube is blue.", COLOURS, 1),
@@ -248,6 +259,8 @@ LANGUAGES: list[Row] = [
     ("正确选项是 B。", COLOURS, 1),
     ("正确的选项是B。", COLOURS, 1),
     ("<think>蓝色。</think>答案是A。等等，不对，答案是B。", COLOURS, None),
+    ("<think>想</think>答案是B。图中还有红色、绿色等等,选A就错了。", COLOURS, 1),
+    ("<think>想</think>答案是B。A不对,C也不对,选D的人看错了。", COLOURS, 1),
     ("<think>想</think>答：B", COLOURS, 1),
     ("<think>想</think>B选项正确", COLOURS, 1),
     ("<think>想</think>选项 (B) 蓝", COLOURS, 1),
@@ -316,6 +329,9 @@ OPTION_TEXTS: list[Row] = [
     ("<answer>red, blue</answer>", COLOURS, None),
     ("<answer>left, right</answer>", ("left", "right"), None),
     ("The answer is red, blue is not seen.", COLOURS, 0),
+    ("The answer is red, blue, green and yellow.", COLOURS, None),
+    ("The answer is red, green and blue are absent.", COLOURS, 0),
+    ("The answer is red, blue: no.", COLOURS, 0),
 ]
 
 REPORTED: list[Row] = [
@@ -332,6 +348,21 @@ REPORTED: list[Row] = [
         ("According to the caption, the answer is A.", 0),
         ("The caption is wrong and I think the answer is B.", 1),
         ("What the image shows suggests that the answer is B.", 1),
+        ("The user suggested that the answer is A, but the correct answer is B.", 1),
+        ("As the prompt says, the answer is B. The red cube is behind it.", 1),
+        ("According to the description, the answer is B. It is red behind.", 1),
+        ("The user says the answer is B and they are right: the red cube is smaller.", 1),
+        ("The description suggests that the answer is B because the red cube is left of it.", 1),
+        ("You suggested the answer is A, but the answer is B.", 1),
+        ("Contrary to the caption's claim that the answer is A, the cube is blue.", None),
+        ("The caption says the answer is A. That is wrong.", None),
+        ("The caption claims the answer is A. I disagree.", None),
+        ("The caption says the answer is A. The user says the answer is B.", None),
+        ("The way she sits suggests the answer is B. The red chair is empty.", 1),
+        ("What you see suggests the answer is B: the red cube lies behind.", 1),
+        ("The fact they touch implies the answer is B. The red cube is alone.", 1),
+        ("Someone holding a blue cube suggests the answer is B. The other cube is red.", 1),
+        ("The way he stands suggests the answer is B; the red car is farther away.", 1),
     )
 ]
 

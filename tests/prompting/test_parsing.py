@@ -330,7 +330,7 @@ def test_training_batch_is_parsed_fast():
     "unit",
     ["<think>", "</think>", "<answer>", "<answer>B", "<", "<   ", " ", "\n", "B\n", "A ", "B, ", "not ", "((((",
      "\\boxed{", "answer is ", "the answer to 'x ", "answer for ", "is correct ", "red ", "'", "_",
-     "</s>", "答案是", "İ"],
+     "</s>", "答案是", "İ", "answer: red, answer: blue, ", "the caption says the answer is A. "],
 )  # fmt: skip
 @pytest.mark.parametrize("before", ["", "<think>x</think>", "<think>x", "<answer>"])
 def test_parsing_takes_linear_time(before, unit):

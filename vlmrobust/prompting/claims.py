@@ -73,6 +73,9 @@ _JOIN = re.compile(
     r"[\s'*)\]}._$]*(?:(?:,\s*)?\b(?:or|and|und|oder|ou|et|y|o|e|или|и|as well as|and/or)\b(?: (?:maybe|perhaps"
     r"|possibly))?|[,/&+;]|和|或者?|または|と|또는)[\s'*]*|[\s'*)\]}.,:_$-]*\s[\s'*]*"
 )
+# After an option of a list by text: a further one, or the end of the list.
+_FURTHER = re.compile(r"['*_]*(?:,|,? (?:and|or)\b) *['*_]*")
+_STOP = re.compile(r"[ '*_)\]}]*(?:[.;!?\n]|$)")
 _DECORATED_END = re.compile(r"[\s*_'#~$\])}>.,:;!|\\-]*")
 # A negation covers a few words, but not beyond one of these.
 _BOUNDARY = (
@@ -165,10 +168,22 @@ def _has_alternative(reading: Reading, named: Mention, end: int) -> bool:
         return False
     words = join[0].strip(" '*)]}.,:_$-\n")
     if not words:
-        # "B. Red …" continues with a sentence; "B C", "B\nC" and "red, blue" are two options.
-        alike = other.letter is not None or (named.letter is None and "," in join[0])
-        return alike and reading.ends_at(other.end, end)
+        # "B. Red …" continues with a sentence; "B C", "B\nC" and "red, blue." are two options.
+        if other.letter is not None:
+            return reading.ends_at(other.end, end)
+        return named.letter is None and "," in join[0] and _ends_list(reading, other.end, end)
     return reading.ends_at(other.end, end) or words in ("or", "/", "或", "或者", "oder", "ou")
+
+
+def _ends_list(reading: Reading, position: int, end: int) -> bool:
+    """Return whether a list of options ends with the one before `position`, or with one after it ("red, blue.")."""
+    for _ in reading.options:  # a list names each once
+        further = _FURTHER.match(reading.folded, position, end)
+        other = reading.named_at(further.end(), end) if further else None
+        if other is None:
+            break
+        position = other.end
+    return _STOP.match(reading.folded, position, end) is not None
 
 
 def read_claim(reading: Reading, start: int, position: int, end: int, *, search: bool = True) -> Claim:

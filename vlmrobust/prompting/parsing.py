@@ -19,21 +19,33 @@ _SPECIAL_TOKEN = re.compile(r"(?:<\|[^<>|\s]{1,40}\|>|</s>|<eos>|<end_of_turn>|<
 _PLAIN_LETTER = re.compile(r"\s*(?:<\|begin_of_box\|>)?[(\[（【「]?(\w)[)\]）】」]?[.。]?(?:<\|end_of_box\|>)?\s*")
 _FINAL = re.compile(r"final|boxed|最终|最終")
 _REVISION = re.compile(
-    r"[.!?,;\n-][\s*_]*(?:no|nope|actually)\b|\bwait(?:[,.!:-]| no\b)|\b(?:correction|on second thought|scratch that"
-    r"|i was wrong|i made a mistake)\b|等等|不对|不對"
+    r"[.!?,;\n-][\s*_]*(?:no|nope|actually)(?:[,.!:;]| -|[ -]*(?: (?:i|we)(?:'\w+)?(?: \w+){0,2})? ?$)"
+    r"|\bwait(?:[,.!:-]| no\b)|\b(?:correction|on second thought|scratch that|i was wrong|i made a mistake)\b"
+    r"|[.!?,;。\n]\s*(?:等等|不对|不對)[.!,:;。]"
 )
 _LABELLED = re.compile(
     r"[\s*_'#>-]*(?:(?:option|choice|选项|選項) ?)?(?:[(\[]\s*\w\s*[)\]]|\w[.):,;]|\w(?= (?:because|since|as)\b))"
     r"[*_']*(?=\s)"
 )
-# Words before a clause that attribute it to somebody else.
-_OTHERS = r"(?:captions?|descriptions?|hints?|suggestions?|prompt|users?|experts?|someone|somebody|you|they|he|she)"
+# Words before a clause that attribute it to somebody else: a source, which may also "suggest" it, or a person. What a
+# person in the image does is no report: "the way she sits suggests the answer is B".
+_SOURCES = r"(?:captions?|descriptions?|hints?|prompts?|suggestions?|notes?|statements?|users?|experts?)"
+_PERSONS = r"(?:someone|somebody|you|they|he|she)"
+_SAYS = r"says?|said|states?|stated|claims?|claimed|insists?|insisted|thinks?|thought|believes?|believed"
+_SUGGESTS = (
+    r"suggests?|suggested|asserts?|asserted|mentions?|mentioned|implies|implied|indicates?|indicated"
+    r"|(?:tells?|told)(?: (?:me|us|you))?"
+)
 _REPORTED = re.compile(
-    rf"\b{_OTHERS}\b(?:'s (?:claim|statement|suggestion|opinion|hint)"
-    r"|(?:(?!\b(?:i|we|my|our|but|and|so|which)\b)[^.,;:!?\n]){0,24}?"
-    r" (?:says?|said|states?|stated|claims?|claimed|suggests?|suggested|asserts?|asserted|mentions?|mentioned|implies"
-    r"|implied|insists?|insisted|thinks?|thought|believes?|believed))(?: that)?[,:]? '?$"
-    rf"|\baccording to (?:(?:the|this|that|your) )?{_OTHERS}\b,? $"
+    rf"\b(?:(?:{_SOURCES}|{_PERSONS})'s (?:claim|statement|suggestion|opinion|hint)"
+    rf"|{_SOURCES}(?: (?:who|of|for|in|on|at|to|with|from|above|below|under)\b"
+    rf"(?:(?!\b(?:i|we|my|our|but|and|so|which)\b)[^.,;:!?\n]){{0,24}}?)?(?: (?:\w+ly|also))? (?:{_SAYS}|{_SUGGESTS})"
+    rf"|{_PERSONS}(?: (?:\w+ly|also))? (?:{_SAYS}|suggested|mentioned))(?: that)?[,:]? '?$"
+    rf"|\baccording to (?:(?:the|this|that|your) )?(?:{_SOURCES}|{_PERSONS})\b,? $"
+)
+_REJECTION = re.compile(
+    rf"\b(?:but|however|yet|disagree|(?:this|that|it|which|{_SOURCES}|{_PERSONS})(?:'s| is| are| was| were)(?: \w+ly)?"
+    r" (?:wrong|incorrect|false|mistaken))\b|(?:\bnot|n't) (?:what|true|correct|agree)\b"
 )
 _POLAR = re.compile(r"[\s*_'#>-]*(?:yes|no|true|false)\b[*_']*[,.;:]")
 
@@ -81,7 +93,7 @@ def _read_tagged(reading: Reading, start: int, end: int) -> Claim | None:
     if bare is not None:
         return bare
     if found := _own_claims(reading, start, end):
-        return found[0]._replace(option=None, ambiguous=True) if _is_revised(reading, found) else found[0]
+        return _settled(reading, found, first=True)
     claim = read_claim(reading, start, start, end, search=False)
     by_text = claim.option is not None and claim.letter is None
     if by_text and not reading.ends_at(claim.end, end):
@@ -95,11 +107,23 @@ def _read_tagged(reading: Reading, start: int, end: int) -> Claim | None:
 def _own_claims(reading: Reading, start: int, end: int) -> list[Claim]:
     """Return the claims of a text, except those of others ("the caption says the answer is A").
 
-    If there are only those, the text may agree or disagree with them: the only option that it affirms is claimed.
+    If there are only those, the text agrees with them, unless they differ or it rejects one ("But it is darker.").
     """
     found = [claim for claim in claims(reading, start, end) if claim.option is not None or claim.ambiguous]
     own = [claim for claim in found if not _REPORTED.search(reading.folded, max(start, claim.start - 80), claim.start)]
-    return own or [sole_claim(reading, claim.start, start, end) for claim in found[:1]]
+    if own or not found:
+        return own
+    differ = len({claim.option for claim in found}) > 1
+    if differ or any(_is_rejected(reading, claim, start, end) for claim in found):
+        return [found[0]._replace(option=None, letter=None, ambiguous=True)]
+    return found
+
+
+def _is_rejected(reading: Reading, claim: Claim, start: int, end: int) -> bool:
+    """Return whether a text rejects a claim that it reports: "contrary to the caption's claim", "that is wrong"."""
+    before = reading.folded[max(start, claim.start - 80) : claim.start]
+    after = reading.folded[claim.end : min(end, claim.end + _SENTENCE)]
+    return "contrary to" in before or _REJECTION.search(after) is not None
 
 
 def _bare_lines(reading: Reading, start: int, end: int) -> Claim | None:
@@ -149,11 +173,7 @@ def _read_untagged(reading: Reading, start: int, end: int, *, after_thought: boo
         return line or _read_polar(reading, start, end)
     clause = found[-1]
     if not _is_answer_line(reading, clause, start):
-        agreed = len({claim.option for claim in found if not claim.ambiguous}) == 1
-        if after_thought and not _is_revised(reading, found):
-            clause = found[0]
-        elif not (agreed or _FINAL.search(reading.folded, max(start, clause.start), clause.end)):
-            return None
+        clause = _settled(reading, found, first=after_thought)
     if clause.option is None:
         return None
     if line is None:
@@ -165,10 +185,23 @@ def _read_untagged(reading: Reading, start: int, end: int, *, after_thought: boo
     return line if line.start < clause.start else clause
 
 
+def _settled(reading: Reading, found: Sequence[Claim], *, first: bool) -> Claim:
+    """Return the first claim if `first` and no other revises it, otherwise the last.
+
+    The last is ambiguous unless all agree or it is called final.
+    """
+    if first and not _is_revised(reading, found):
+        return found[0]
+    last = found[-1]
+    agreed = len({claim.option for claim in found if not claim.ambiguous}) == 1
+    final = agreed or _FINAL.search(reading.folded, last.start, last.end)
+    return last if final else last._replace(option=None, letter=None, ambiguous=True)
+
+
 def _is_revised(reading: Reading, found: Sequence[Claim]) -> bool:
     """Return whether a clause revises the one before by another option: "A. Actually, the answer is B"."""
     return any(
-        before.option != after.option and _REVISION.search(reading.folded, before.end, after.end)
+        before.option != after.option and _REVISION.search(reading.folded, before.end, after.start)
         for before, after in pairwise(found)
     )
 

@@ -196,7 +196,7 @@ def yes_or_no(core: str, option: str | None, options: Sequence[str]) -> str | No
         if option is None:
             return f"it can be seen whether {lowered(core)}"
         return core if option.casefold() == "true" else f"it is not true that {lowered(core)}"
-    if not found or re.search(r"\bnot\b|^there no\b", found[2]):
+    if not found or re.search(r"\bnot?\b", found[2]):
         return None
     answer = None if option is None else answers[list(options).index(option)]
     said = declared(found[1].lower(), found[2], answer is None or answer[1].casefold() in ("yes", "true"))
