@@ -257,6 +257,11 @@ def test_an_answer_may_keep_the_letter_that_the_options_lost(answer: str) -> Non
     assert index_of(answer, options_of(["A. red", "B. blue"])) == 1
 
 
+@pytest.mark.parametrize(("answer", "index"), [("a few", 1), ("B a few", 1), ("a. few", 0), ("A", 0)])
+def test_a_lower_case_letter_before_a_space_is_a_word(answer: str, index: int) -> None:
+    assert index_of(answer, ("few", "a few", "lot")) == index
+
+
 def test_the_chosen_reading_is_the_only_one() -> None:
     with pytest.raises(ValueError, match="expected the letter of an option, got 'blue'"):
         index_of("blue", COLOURS, written_as="letter")
@@ -285,12 +290,7 @@ def test_every_way_to_name_an_option_finds_it(options: list[str]) -> None:
         ('{"A": "red", "B": "blue"}', ("red", "blue")),
         (["A. red", "B. blue"], ("red", "blue")),
         ({"A": "(a) red", "B": "(b) blue"}, ("red", "blue")),
-        (["A.红色", "B.蓝色"], ("红色", "蓝色")),
         (["A.D.", "B.C."], ("A.D.", "B.C.")),
-        (["A. Lincoln", "B. Obama", "J. Adams"], ("A. Lincoln", "B. Obama", "J. Adams")),
-        (["(A) only", "(B) only"], ("(A) only", "(B) only")),
-        (["A:B", "B:C"], ("A:B", "B:C")),
-        (["A. it", "B. it"], ("A. it", "B. it")),
     ],
 )
 def test_options(cell: object, expected: tuple[str, ...]) -> None:

@@ -75,6 +75,28 @@ def test_the_transform_of_a_dataset_makes_its_rows(pictures: Path) -> None:
     assert (sample.id, sample.answer) == ("q", 1)
 
 
+@pytest.mark.parametrize("answer", [1, 5])
+def test_what_a_transform_returns_is_no_class_label(pictures: Path, answer: int) -> None:
+    rows = datasets.Dataset.from_list([{**ROW, "answer": "no"}])
+    labelled = rows.cast_column("answer", datasets.ClassLabel(names=["no", "yes"]))
+    changed = {"options": ["yes", "no"], "answer": answer}
+    turned = labelled.with_transform(lambda batch: {**batch, **{name: [value] for name, value in changed.items()}})
+    if answer == 1:
+        [sample] = read_rows(turned, root=pictures)
+        assert sample.options[sample.answer] == "no"
+    else:
+        with pytest.raises(RowsError, match=r"field 'answer': expected an index from 0 to 1, .* got 5"):
+            read_rows(turned, root=pictures)
+
+
+@pytest.mark.parametrize(("all_columns", "metadata"), [(False, {}), (True, {"secret": 3})])
+def test_hidden_columns_of_a_dataset_stay_hidden(pictures: Path, all_columns: bool, metadata: dict[str, int]) -> None:
+    stored = datasets.Dataset.from_list([{**ROW, "secret": 3}])
+    shown = stored.with_format("numpy", columns=list(ROW), output_all_columns=all_columns)
+    [sample] = read_rows(shown, root=pictures)
+    assert (sample.id, sample.metadata) == ("q", metadata)
+
+
 def test_values_of_numpy_are_read_at_any_depth(pictures: Path) -> None:
     nested = {"of": {"sizes": [1, 2]}, "pairs": [[1], [2, 3]], "level": 3, "hard": True}
     frame = pa.Table.from_pylist([{**ROW, **nested}]).to_pandas()  # pandas makes arrays of lists, also within objects
@@ -83,6 +105,21 @@ def test_values_of_numpy_are_read_at_any_depth(pictures: Path) -> None:
     for rows in (frame, [{**ROW, **nested, **arrays}]):
         [sample] = read_rows(rows, root=pictures)
         assert (sample.options, sample.answer, sample.metadata) == (("red", "blue"), 1, nested)
+
+
+def test_numbers_without_a_python_type_and_times_are_no_metadata(pictures: Path) -> None:
+    time = np.datetime64("2020-01-01", "ns")
+    extra = {"exact": np.longdouble(1), "at": time, "times": np.array([time]), "pixels": np.zeros((2, 2, 3))}
+    [sample] = read_rows([{**ROW, **extra}], root=pictures)
+    assert sample.metadata == {}
+
+
+@pytest.mark.parametrize("shape", [(40, 40, 3), (40, 40)])
+@pytest.mark.parametrize("several", [False, True])
+def test_an_image_given_as_an_array_is_refused_in_one_sentence(shape: tuple[int, ...], several: bool) -> None:
+    pixels = np.zeros(shape, dtype=np.uint8)
+    with pytest.raises(RowsError, match=r"field 'image': expected .* or a PIL image, got (ndarray|list); .*fromarray$"):
+        samples_from([{**ROW, "image": [pixels] if several else pixels}])
 
 
 def test_an_image_may_be_a_buffer(pictures: Path) -> None:
@@ -104,6 +141,12 @@ def test_a_named_index_of_a_frame_is_a_column(pictures: Path) -> None:
     for rows in (frame, frame.set_index("id"), frame.set_index("id", drop=False), frame.set_index(["id", "answer"])):
         samples = read_rows(rows, root=pictures)
         assert [(sample.id, sample.answer) for sample in samples] == [("q8", 1), ("q9", 1)]
+
+
+def test_a_name_that_two_levels_of_an_index_have_is_a_column_once(pictures: Path) -> None:
+    frame = pd.DataFrame([ROW], index=pd.MultiIndex.from_tuples([(1, 2, 3)], names=["g", "g", "h"]))
+    [sample] = read_rows(frame, root=pictures)
+    assert sample.metadata == {"g": 1, "h": 3}
 
 
 class Frame:

@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pandas as pd
 import pytest
@@ -117,6 +118,29 @@ def test_text_that_looks_like_a_formula_is_text(tmp_path: Path, name: str) -> No
     assert (response.text, response.answer) == ("=> The answer is B", 1)
 
 
+def test_a_formula_in_another_column_counts_as_its_saved_value(tmp_path: Path) -> None:
+    path = write_log(tmp_path, {**ROW, "hit": 1}, {**ROW, "index": 8, "hit": 0}, name="m_d_result.xlsx")
+    with ZipFile(path) as workbook:
+        parts = {name: workbook.read(name) for name in workbook.namelist()}
+    for cell, value in (("G2", 1), ("G3", 0)):  # as Excel saves it; openpyxl saves no values
+        plain = f'<c r="{cell}" t="n"><v>{value}</v></c>'
+        computed = f'<c r="{cell}"><f>IF(E2=F2,1,0)</f><v>{value}</v></c>'
+        sheet = parts["xl/worksheets/sheet1.xml"].decode()
+        assert plain in sheet
+        parts["xl/worksheets/sheet1.xml"] = sheet.replace(plain, computed).encode()
+    with ZipFile(path, "w") as workbook:
+        for name, content in parts.items():
+            workbook.writestr(name, content)
+    read = read_vlmevalkit(path)
+    assert [prompt.sample.metadata for prompt in read.prompts] == [{"harness_correct": hit} for hit in (True, False)]
+
+
+def test_errors_and_columns_without_a_name_are_left_out(tmp_path: Path) -> None:
+    path = write_log(tmp_path, {**ROW, "hint": "#N/A", "": 3}, name="m_d.xlsx")
+    [prompt] = read_vlmevalkit(path).prompts
+    assert prompt.sample.metadata == {}
+
+
 def test_an_array_formula_is_text(tmp_path: Path) -> None:
     path = write_log(tmp_path, ROW, name="m_d.xlsx")
     workbook = load_workbook(path)
@@ -134,6 +158,7 @@ def test_a_text_that_its_workbook_cut_is_truncated(tmp_path: Path) -> None:
         (long, "m_d.xlsx", "truncated"),
         (whole, "m_d.xlsx", "unparsed"),
         (long, "m_d.tsv", "answered"),
+        ({**ROW, "prediction": "I look again.".ljust(32_767, "!")}, "m_d.tsv", "unparsed"),
     ):
         [response] = read_vlmevalkit(write_log(tmp_path, row, name=name)).responses
         assert response.status == status
@@ -186,6 +211,19 @@ def test_circular_copies_are_rotations_of_their_question(tmp_path: Path) -> None
     [row] = read.report([Accuracy()]).circular(greedy=True).itertuples()
     assert (row.value, row.base_value, row.n) == (0.5, 1, 2)
     assert read_vlmevalkit(log, condition="noise").prompts[2].condition == "noise+rotated_options_1"
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_circular_copies_of_options_with_letters(tmp_path: Path, turned: bool) -> None:
+    row = {**ROW, "A": "A. red", "B": "B. blue"}
+    copy = {**row, "A": row["B"], "B": row["A"], "answer": "A"}
+    first, second = (copy, row) if turned else (row, copy)
+    read = read_vlmevalkit(write_log(tmp_path, first, {**second, "index": 1_000_007}))
+    assert read.problems == ()
+    assert [prompt.order for prompt in read.prompts] == [(0, 1), (1, 0)]
+    options = read.prompts[0].sample.options
+    assert options == (("B. blue", "A. red") if turned else ("red", "blue"))
+    assert read.prompts[1].options == options[::-1]
 
 
 @pytest.mark.parametrize("name", ["M_Colours.tsv", "M_Colours.csv", "M_Colours.json", "M_Colours.xlsx"])

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from vlmrobust.judges.sentences import QuestionContext
 from vlmrobust.prompting.mentions import Mention, Reading
-from vlmrobust.prompting.words import fold, plain_form, squeeze, stands_alone
+from vlmrobust.prompting.words import fold, plain_form, squeeze, stands_alone, without_labels
 
 TEXTS = st.lists(
     st.sampled_from(
@@ -92,3 +92,48 @@ def test_option_is_not_matched_across_sentences():
 def test_distinctive_words():
     options = ("Rightward turn - the camera turned", "Leftward turn - the camera turned")
     assert QuestionContext.of("How does the view change?", options).distinctive == {"right": 0, "left": 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "texts"),
+    [
+        (("A. red", "B. blue"), ("red", "blue")),
+        (("(a) red", "(b) blue"), ("red", "blue")),
+        (("A) red", "B) blue"), ("red", "blue")),
+        (("A: red", "B: blue"), ("red", "blue")),
+        (("A.红色", "B.蓝色"), ("红色", "蓝色")),
+        (("A. Point B", "B. Point A"), ("Point B", "Point A")),
+        (("A. f(b) = 1", "B. f(a) = 1"), ("f(b) = 1", "f(a) = 1")),
+        (("A. <image 1>", "B. <image 2>"), ("<image 1>", "<image 2>")),
+        (("A. > 5 cm", "B. < 5 cm"), ("> 5 cm", "< 5 cm")),
+        (
+            ("A. is left of the dog", "B. is right of the dog", "C. is on the mat"),
+            ("is left of the dog", "is right of the dog", "is on the mat"),
+        ),
+    ],
+)
+def test_labels_of_options_are_left_out(options, texts):
+    assert without_labels(options) == texts
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("A. Lincoln", "B. Obama", "J. Adams"),
+        ("A.D.", "B.C."),
+        ("A. B.", "B. A."),
+        ("A:B", "B:C"),
+        ("A: B", "B: A"),
+        ("A. it", "B. it"),
+        ("A.png", "B.jpg"),
+        ("A: left, B: right", "B: left, A: right"),
+        ("A: 左B: 右", "B: 左A: 右"),
+        ("(A) only", "(B) only"),
+        ("(A) and (B)", "(B) and (A)"),
+        ("(A)→(B)", "(B)→(A)"),
+        ("(A) > B", "(B) > A"),
+        ("(A) -> the cat", "(B) -> the dog"),
+    ],
+)
+def test_options_that_speak_of_letters_keep_them(options):
+    assert without_labels(options) == options

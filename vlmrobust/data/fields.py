@@ -211,9 +211,9 @@ def index_of(value: Any, options: Sequence[str], written_as: AnswerAs = "any") -
     """Return the index of the option that a cell names.
 
     Three readings are tried: an index from 0 (`2`, `"2"`), a capital letter (`"C"`, `"(C)"`, `"C."`, `"C. blue"` if the
-    third option is "blue"), and an option's exact text, ignoring white space. All valid readings have to agree: with
-    the options 1, 2, 3 the answer "2" is the index of one option and the text of another, and is refused unless
-    `written_as` decides.
+    third option is "blue"), and an option's exact text, ignoring white space. A lower-case letter counts only with its
+    option's text (`"c. blue"`). All valid readings have to agree: with the options 1, 2, 3 the answer "2" is the index
+    of one option and the text of another, and is refused unless `written_as` decides.
 
     Args:
         value: the cell.
@@ -259,12 +259,13 @@ def _as_index(value: Any, count: int) -> int | None:
 def _as_letter(value: Any, options: Sequence[str]) -> int | None:
     if not isinstance(value, str):
         return None
-    named = re.fullmatch(r"\(?([A-Za-z])(?:(?:[.):]+\s*|\s+)(.*))?", value.strip(), re.DOTALL)
+    # White space alone follows a capital only: the option "a few" does not name A.
+    named = re.fullmatch(r"\(?([A-Za-z])(?:(?:[.):]+\s*|(?<=[A-Z])\s+)(.*))?", value.strip(), re.DOTALL)
     if named is None or named[1].upper() not in LETTERS[: len(options)]:
         return None
     index = LETTERS.index(named[1].upper())
-    names = _same_text(named[2], options[index]) if named[2] else named[1].isupper()
-    return index if names else None
+    is_meant = _same_text(named[2], options[index]) if named[2] else named[1].isupper()
+    return index if is_meant else None
 
 
 def _as_text(value: Any, options: Sequence[str]) -> int | None:

@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
+import numpy as np
+
 from ..text import can_be_written
 from .fields import from_json, looks_nested
 from .row import Row, is_base64_image
@@ -213,12 +215,19 @@ def _may_share(image: Any) -> TypeGuard[str]:
 
 
 def _rows_of(dataset: Any) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a dataset: images as file contents instead of pixels, class labels by name."""
+    """Yield the rows of a dataset: images as file contents instead of pixels, class labels by name.
+
+    The rows that a dataset's own transform makes are yielded as they are.
+    """
     import datasets
 
-    if not (isinstance(dataset, datasets.Dataset) and dataset.format["type"] == "custom"):  # a transform makes rows
-        dataset = dataset.with_format(None)
-    dataset = _undecoded(dataset)
+    shown: tuple[Any, ...] = ()
+    if isinstance(dataset, datasets.Dataset):
+        if dataset.format["type"] == "custom":
+            yield from dataset
+            return
+        shown = (dataset.format["columns"], dataset.format["output_all_columns"])
+    dataset = _undecoded(dataset.with_format(None, *shown))
     features = (dataset.features or {}).items()
     labels = {column: feature.names for column, feature in features if isinstance(feature, datasets.ClassLabel)}
     for row in dataset:
@@ -299,8 +308,10 @@ def _mappings(rows: Any) -> Iterable[Any]:
     # A DataFrame or a dataset exists only if its library has been imported.
     pandas, datasets = sys.modules.get("pandas"), sys.modules.get("datasets")
     if pandas is not None and isinstance(rows, pandas.DataFrame):
-        named = [level for level in rows.index.names if level is not None and level not in rows.columns]
-        rows = rows.reset_index(named) if named else rows  # a column to the writers of pandas, too
+        names = list(rows.index.names)
+        new = dict.fromkeys(name for name in names if name is not None and name not in rows.columns)
+        # A column to the writers of pandas, too; by number, as a name may be there twice.
+        rows = rows.reset_index([names.index(name) for name in new]) if new else rows
         records: Iterable[Any] = rows.astype(object).where(rows.notna(), None).to_dict("records")
         return records
     for method in ("to_pylist", "to_dicts"):  # a table of pyarrow, a frame of polars
@@ -338,14 +349,23 @@ def _placed(number: int, row: Any) -> Row:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value with lists, numbers and bytes of Python, at any depth, instead of arrays and buffers."""
+    """Return a value with lists, numbers and bytes of Python, at any depth, instead of arrays and buffers.
+
+    Times stay as they are, and so do arrays of three or more dimensions, which hold pixels.
+    """
     if isinstance(value, Mapping):
         return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
     if isinstance(value, bytearray | memoryview):
         return bytes(value)
-    return _plain(value.tolist()) if hasattr(value, "tolist") else value
+    if not hasattr(value, "tolist") or isinstance(value, np.datetime64 | np.timedelta64):
+        return value
+    dimensions = getattr(value, "ndim", 1)  # `array.array` has no number of them
+    if dimensions == 0:
+        item = value.item()
+        return value if type(item) is type(value) else _plain(item)
+    return value if dimensions > 2 else [_plain(part) for part in value]
 
 
 _READERS: dict[str, Callable[[Path], Iterator[Row]]] = {

@@ -284,6 +284,10 @@ def _image(value: Any, root: Path | None, fetch: Fetch | None) -> Any:
         value = value.get("bytes") or value.get("path")
     if is_missing(value):
         raise ValueError("expected an image, got an empty cell")
+    if isinstance(value, list) or hasattr(value, "shape"):
+        raise ValueError(
+            f"expected a path, bytes or a PIL image, got {type(value).__name__}; of an array, give PIL.Image.fromarray"
+        )
     if not isinstance(value, str | Path):
         return value
     if str(value).startswith(("http://", "https://")):

@@ -20,7 +20,8 @@ __all__ = ["read_vlmevalkit"]
 _ROTATION = 1_000_000  # circular evaluation numbers the copies of question 7 as 1000007, 2000007, …
 _FAILED = "Failed to obtain answer"
 _CELL_LIMIT = 32_767  # characters; pandas cuts longer texts in a workbook
-_FIELD_COLUMNS = frozenset({"index", "question", "answer", "prediction", "thinking", "image", *LETTERS})
+_TEXT_COLUMNS = frozenset({"question", "prediction", "thinking", *LETTERS})
+_FIELD_COLUMNS = _TEXT_COLUMNS | {"index", "answer", "image"}
 
 
 def read_vlmevalkit(
@@ -70,10 +71,11 @@ def read_vlmevalkit(
     rows = _table(log)
     pictures = {} if images is None else _pictures(Path(images))
     questions = {_index(row.values): row.values for row in rows if "index" in row.values}
+    limit = _CELL_LIMIT if log.suffix == ".xlsx" else None
     log_rows = LogRows()
     # Originals first: a report's first condition is the reference of circular accuracy.
     for row in sorted(rows, key=lambda row: _rotation(str(row.values.get("index")))[0]):  # noqa: PD011
-        log_rows.add(row.place, _pairs, row, questions, pictures, style, condition, opener)
+        log_rows.add(row.place, _pairs, row, questions, pictures, style, condition, opener, limit)
     return log_rows.imported(log.name)
 
 
@@ -104,22 +106,43 @@ def _cells(path: Path) -> list[dict[Any, Any]]:
 
 
 def _cells_of_workbook(path: Path) -> list[dict[Any, Any]]:
-    """Return the rows of the first sheet. A text that begins with "=" is stored as a formula, and is read as text."""
+    """Return the rows of the first sheet, without columns that have no name.
+
+    A text that begins with "=" is stored as a formula, and is read as text; in other columns, such as `hit`, a formula
+    counts as the value that was saved with it.
+    """
+    names, *texts = _sheet(path, data_only=False) or [[]]
+    values = _sheet(path, data_only=True)[1:]
+    return [
+        {
+            name: text if name in _TEXT_COLUMNS else value
+            for name, text, value in zip(names, *(chain(row, repeat(None)) for row in rows), strict=False)
+            if not is_missing(name)
+        }
+        for rows in zip(texts, values, strict=True)  # a row ends with its last cell
+    ]
+
+
+def _sheet(path: Path, *, data_only: bool) -> list[list[Any]]:
+    """Return the cells of the first sheet: of formulas, their text or the saved value; None where this is an error."""
     try:
         from openpyxl import load_workbook
         from openpyxl.worksheet.formula import ArrayFormula
     except ImportError as error:
         raise ImportError("reading .xlsx needs openpyxl: pip install vlmrobust[harnesses]") from error
-    workbook = load_workbook(path, read_only=True, data_only=False)
+
+    def content(cell: Any) -> Any:
+        # XlsxWriter stores "{=B}" as the formula of an array.
+        value = f"{{{cell.value.text}}}" if isinstance(cell.value, ArrayFormula) else cell.value
+        return None if cell.data_type == "e" else value
+
+    workbook = load_workbook(path, read_only=True, data_only=data_only)
     try:
         sheet = workbook.worksheets[0]
         sheet.reset_dimensions()  # those in the file may be wrong
-        names, *rows = [*sheet.iter_rows(values_only=True)] or [()]
+        return [[content(cell) for cell in row] for row in sheet.iter_rows()]
     finally:
         workbook.close()
-    # XlsxWriter stores "{=B}" as the formula of an array.
-    texts = ([f"{{{cell.text}}}" if isinstance(cell, ArrayFormula) else cell for cell in row] for row in rows)
-    return [dict(zip(names, chain(row, repeat(None)), strict=False)) for row in texts]  # a row ends with its last cell
 
 
 def _without_empty_cells(row: Row, has_predictions: bool) -> Row:
@@ -146,6 +169,7 @@ def _pairs(
     style: Style | None,
     condition: str,
     opener: str,
+    limit: int | None,
 ) -> Iterator[Pair]:
     if row.problem is not None:
         raise ValueError(row.problem)
@@ -153,21 +177,25 @@ def _pairs(
     rotation, original = _rotation(_index(cells))
     if original not in questions:
         raise ValueError(f"field 'index': expected the question {original} that {_index(cells)} rotates, found none")
+    asked = questions[original] if rotation else cells
     own = _sample(place, cells, original, pictures)
-    sample = own if not rotation else _sample(place, questions[original], original, pictures)
-    if sorted(own.options) != sorted(sample.options):
-        raise ValueError(f"field 'options': expected those of {original} in another order, got {list(own.options)}")
+    sample = _sample(place, asked, original, pictures) if rotation else own
+    # As they are written: a copy's options may keep letters that those of its question have lost.
+    written, rotated = ([*map(str, _options(values).values())] for values in (asked, cells))
+    if sorted(rotated) != sorted(written):
+        raise ValueError(f"field 'options': expected those of {original} in another order, got {rotated}")
+    order = [written.index(option) for option in rotated]
     names = [condition] * (condition != "base" or not rotation) + [f"rotated_options_{rotation}"] * bool(rotation)
     prompt = Prompt.of(sample.replace(metadata=own.metadata), style=style).replace(
         condition="+".join(names),
-        options=own.options,
-        order=[sample.options.index(option) for option in own.options],
+        options=[sample.options[index] for index in order],
+        order=order,
     )
     text = str(value_of(cells, "prediction"))
     if text.startswith(_FAILED):
         yield prompt, Response.failed(prompt, text.strip())
     else:
-        cut = "length" if len(text) == _CELL_LIMIT else None
+        cut = "length" if len(text) == limit else None
         opened = with_opener(prompt, opener)
         yield prompt, Response.parse(opened, text, reasoning=cells.get("thinking"), finish_reason=cut)
 
@@ -185,7 +213,7 @@ def _sample(place: str, row: Mapping[str, Any], index: str, pictures: Mapping[st
     values = {
         "id": index,
         "question": value_of(row, "question"),
-        "options": {letter: row[letter] for letter in LETTERS if letter in row},
+        "options": _options(row),
         "answer": value_of(row, "answer"),
         "metadata": metadata,
     }
@@ -193,6 +221,10 @@ def _sample(place: str, row: Mapping[str, Any], index: str, pictures: Mapping[st
         cell = pictures[index]  # one image, or a Python list of images
         values["images"] = list(map(from_base64, from_cell(cell) if looks_nested(cell) else [cell]))
     return sample_of(place, values)
+
+
+def _options(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {letter: row[letter] for letter in LETTERS if letter in row}
 
 
 def _is_hit(cell: Any) -> bool:

@@ -40,29 +40,42 @@ def letter_columns(letters: str) -> list[int]:
     return [MARKS.index(letter) for letter in letters]
 
 
-# "A. red", "(a) red", "A) red", "A.红色"; not "A.D.", "A:B" or "(A) only".
-_LABEL = re.compile(r"\(?([A-Za-z])(?:\)|[.:](?![A-Za-z]\b))\s*(?!(?:and|or|nor|only|is|are)\b)(?=[^\s,&/])")
-
-
-def without_labels(options: Sequence[str]) -> tuple[str, ...]:
-    """Return options without their letters if each begins with its own and something different follows.
-
-    Example:
-        >>> without_labels(["A. red", "B. blue"]), without_labels(["A. Lincoln", "J. Adams"])
-        (('red', 'blue'), ('A. Lincoln', 'J. Adams'))
-    """
-    labels = [_LABEL.match(option) for option in options]
-    own = all(label and label[1].upper() == letter for label, letter in zip(labels, LETTERS, strict=False))
-    texts = tuple(option[label.end() :] for option, label in zip(options, labels, strict=True) if own and label)
-    return texts if len(set(texts)) == len(options) else tuple(options)
-
-
 _UNSPACED = (
     r"\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uffdc\U00020000-\U0003ffff"
 )
 # A letter or digit of a script with spaces between words; "答案是B" has no boundary before B, and needs none.
 WORD = rf"[^\W_{_UNSPACED}]"
 WORDS = re.compile(rf"{WORD}+(?:'{WORD}+)*")
+# "A. red", "(a) red", "A) red", "A.红色"; not "A.D.", "A:B" or "A.png". "(A) only" and "(A) → (B)" speak of an option.
+_SPEAKS_ON = r"\s*(?:(?:and|or|nor|only|is|are)\b|[-=]+>|<[-=]+|[←-⇿➔-➾=≠≈≤≥>]|<(?!\w))"
+_STOP = rf"[.:](?=[\s{_UNSPACED}])"
+_LABEL = re.compile(rf"\(?([A-Za-z])(?:\)(?!{_SPEAKS_ON})|{_STOP})\s*(?=[^\s,&/])")
+_LABEL_WITHIN = re.compile(rf"(?<!{WORD})(?<!\()\(?([A-Za-z])(?:\)|{_STOP})")
+
+
+def without_labels(options: Sequence[str]) -> tuple[str, ...]:
+    """Return options without their letters if each begins with its own and the remaining texts differ.
+
+    They are kept, too, if a remaining text names another option: "A: left, B: right".
+
+    Example:
+        >>> without_labels(["A. red", "B. blue"]), without_labels(["A. Lincoln", "J. Adams"])
+        (('red', 'blue'), ('A. Lincoln', 'J. Adams'))
+    """
+    texts = []
+    letters = LETTERS[: len(options)]
+    for option, letter in zip(options, letters, strict=False):
+        label = _LABEL.match(option)
+        if label is None or label[1].upper() != letter:
+            return tuple(options)
+        text = option[label.end() :]
+        named = {text.strip(" ().:"), *_LABEL_WITHIN.findall(text)}
+        if any(name.upper() in set(letters) - {letter} for name in named):
+            return tuple(options)
+        texts.append(text)
+    return tuple(texts) if len(set(texts)) == len(options) else tuple(options)
+
+
 _FOLDS = str.maketrans(
     {
         **dict.fromkeys('"“”„‟«»‹›‘’‚‛′`´', "'"),

@@ -146,7 +146,9 @@ def _contrast(unit: Unit, other: Unit, here: Responses, there: Responses, where:
         notes.append(f"{alone} samples in the other report only")
     here_kept, there_kept = _equalise_draws(here, unit.rows, there, other.rows)
     if not (here_kept.all() and there_kept.all()):
-        notes.append("draws differ in number: as many are compared as both reports have of a sample, the first ones")
+        notes.append(
+            "draws differ in number: as many are compared as both reports have of a sample, the first that did not fail"
+        )
     rows = other.rows[there_kept]
     if differing:
         notes.append(f"{len(differing)} samples left out: the other report asserts another option")
@@ -172,7 +174,7 @@ def _equalise_draws(here: Responses, rows: Integers, there: Responses, other_row
     counts = np.stack([np.bincount(sample[is_other == side], minlength=len(names)) for side in (False, True)])
     # A sample on one side only has no pair, and keeps its draws.
     common = np.where(counts.min(0) > 0, counts.min(0), counts.max(0))
-    kept = ~scored
+    kept = ~scored  # failed rows have no score to equalise, and stay to be counted as failed
     kept[scored] = place < common[sample]
     return kept[: len(rows)], kept[len(rows) :]
 
