@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx2 as http
 import pytest
@@ -350,6 +351,40 @@ def test_a_request_that_is_read_slowly_times_out():
         client.close()
         for connection, _ in held:
             connection.close()
+
+
+def test_an_idle_connection_is_closed_before_the_server_closes_it(monkeypatch):
+    assert module._KEEP_ALIVE < 5  # uvicorn's
+    monkeypatch.setattr(module, "_KEEP_ALIVE", 0.3)
+    opened = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def setup(self):
+            opened.append(self.client_address)
+            super().setup()
+
+        def do_GET(self):
+            body = b'{"object": "list", "data": []}'
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/v1"
+    with make_client("test", base_url=address, api_key="key", timeout=5.0) as client:
+        for pause, connections in ((0.0, 1), (0.0, 1), (0.6, 2)):
+            time.sleep(pause)
+            client.models.list()
+            assert len(opened) == connections
+    server.shutdown()
+    server.server_close()
 
 
 def test_https_through_a_proxy_begins_tls_in_the_tunnel(monkeypatch):

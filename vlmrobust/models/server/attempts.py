@@ -26,6 +26,9 @@ UNSUPPORTED = (400, 422, 500, 501)
 
 _CHUNK = 65_536  # bytes per write
 CONNECT_TIMEOUT = 5.0  # seconds, the official client's default
+# Seconds after which an idle connection is closed: well before uvicorn does (5 s, as long as the official client keeps
+# it), which would break off a request sent at that moment.
+_KEEP_ALIVE = 2.0
 
 
 def bounded_client(timeout: float) -> tuple[Any, Any]:
@@ -61,6 +64,7 @@ def bounded_client(timeout: float) -> tuple[Any, Any]:
         pool: Any = getattr(transport, "_pool", None)
         if hasattr(pool, "_network_backend"):
             pool._network_backend = _Bounded(pool._network_backend, deadline)
+            pool._keepalive_expiry = _KEEP_ALIVE
         else:
             logger.warning("timeout=%g bounds each wait for the server, not the request as a whole", timeout)
     return client, limits
