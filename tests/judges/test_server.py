@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import time
 from collections import Counter
 from math import log
 
@@ -142,6 +143,20 @@ def test_refusal_stops_at_once_and_hides_the_key(server, judge, status):
         judge.replace(concurrency=1).verdicts(make_responses(*(f"{number}: so B" for number in range(40))))
     assert len(server.seen) <= 2
     assert "secret" not in str(refused.value)
+
+
+def test_few_requests_are_sent_ahead_of_the_verdicts(server, judge, monkeypatch):
+    server.fault = lambda number, body: (401, {}, "unknown key") if len(server.seen) > 1 else None
+    real = torch.tensor
+
+    def slowly(data, **options):
+        time.sleep(0.5 * bool(server.seen))  # in which one thread could send dozens
+        return real(data, **options)
+
+    monkeypatch.setattr("vlmrobust.judges.server.torch.tensor", slowly)
+    with pytest.raises(RefusedError, match="expected a key"):
+        judge.replace(concurrency=1).verdicts(make_responses(*(f"{number}: so B" for number in range(40))))
+    assert 2 <= len(server.seen) <= 3
 
 
 def test_server_without_logprobs_is_rejected(server, judge):
