@@ -329,8 +329,16 @@ def test_options_of_the_models_generation_config_hold_as_in_trl(
     assert len(set(tokens)) < 30 or "min_p" not in option
 
 
-@pytest.mark.parametrize("option", [{"temperature": 0.1, "top_k": 1, "repetition_penalty": 1.5}, {"max_length": 9}])
-def test_options_that_trl_sets_itself_do_not_matter(
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"temperature": 0.1, "top_k": 1, "repetition_penalty": 1.5},
+        {"max_length": 9, "bos_token_id": 1},
+        {"_from_model_config": True, "output_attentions": False, "num_beams": 1, "typical_p": 1.0},
+    ],
+    ids=("set by TRL", "inert", "defaults"),
+)
+def test_options_that_do_nothing_do_not_matter(
     grpo: Callable[..., Any], tmp_path: Path, option: dict[str, Any]
 ) -> None:
     trainer = grpo(tmp_path, trainer_class=vr.rl.SharedGRPOTrainer, **BATCH | {"temperature": 4.0})

@@ -9,7 +9,7 @@ from datasets import Dataset
 from torch import Tensor
 from trl.trainer.grpo_trainer import GRPOTrainer
 
-from ..models.generation import warpers
+from ..models.generation import is_default, warpers
 from .shared_rows import PaddedPrompts, SharedRows, repeat_rows, split_images, unique_rows
 
 __all__ = ["SharedGRPOTrainer"]
@@ -19,8 +19,8 @@ logger = logging.getLogger(__name__)
 _Trainer: Any = GRPOTrainer  # few of TRL's methods are annotated
 _OF_TOKENS = {"input_ids", "attention_mask"}
 _SAMPLED = ("temperature", "top_k", "top_p", "min_p")
-# Options of a model's generation config that do not act on TRL's rollouts.
-_INERT = {"decoder_start_token_id", "max_length", "transformers_version", "use_cache", "_from_model_config"}
+# Entries of a model's generation config that do not act on TRL's rollouts.
+_INERT = {"bos_token_id", "decoder_start_token_id", "max_length", "transformers_version", "_from_model_config"}
 
 
 class SharedGRPOTrainer(_Trainer):  # type: ignore[misc]
@@ -142,8 +142,9 @@ class SharedGRPOTrainer(_Trainer):  # type: ignore[misc]
         `generate` adds the options of the model's generation config that TRL leaves open, such as `min_p`.
         """
         own = self.accelerator.unwrap_model(self.model).generation_config.to_diff_dict()
-        added = {name for name in own if getattr(self.generation_config, name, None) is None}
-        return self.repetition_penalty in (None, 1.0) and not self.args.generation_kwargs and added <= _INERT
+        acting = {name for name, value in own.items() if not is_default(name, value)} - _INERT
+        is_added = any(getattr(self.generation_config, name, None) is None for name in acting)
+        return self.repetition_penalty in (None, 1.0) and not self.args.generation_kwargs and not is_added
 
     def _prompts(self, prompt_ids: list[list[int]], images: Any, fields: Mapping[str, Any]) -> PaddedPrompts:
         width = max(map(len, prompt_ids))
