@@ -12,7 +12,14 @@ from statsmodels.stats.multitest import multipletests
 from vlmrobust import Metric, PairedMetric, Prompt, Report, Response
 from vlmrobust.functional import wilson_interval
 from vlmrobust.functional.intervals import mean_interval, paired_interval
-from vlmrobust.metrics import Accuracy, Consistency, CorrectProbability, LetterEntropy, Quadrant
+from vlmrobust.metrics import (
+    Accuracy,
+    Consistency,
+    CorrectProbability,
+    ExpectedCalibrationError,
+    LetterEntropy,
+    Quadrant,
+)
 from vlmrobust.seeding import generator
 
 LETTERS = {"option_logprobs": (-2.0, -0.5, -3.0), "readout": "own_thought"}
@@ -123,6 +130,53 @@ def test_few_samples_and_constants_have_no_interval_and_a_note(make_pair):
     assert rate["note"] == row_of(made, "base", "accuracy")["note"] == ""
     assert "[no interval]" not in str(made)
     assert "[no interval]" in str(report_of(few, [Accuracy()]))
+
+
+def sure_report(make_pair, rerun):
+    """Return a report of a sure model: letters under x differ from base by rounding errors, under y by more."""
+    rng = np.random.default_rng(rerun)
+
+    def letters(n, by):
+        return (-14.0 - n % 7 + by + 2e-6 * int(rng.integers(-1, 2)), -1e-6, -15.0 - n % 5)
+
+    moved = {"base": lambda n: 0.0, "x": lambda n: 0.0, "y": lambda n: 2.0 + n % 3 - 1.5 * (n % 2)}
+    pairs = [
+        make_pair(f"s{n}", condition, option_logprobs=letters(n, by(n) * 2), readout="direct")
+        for n in range(30)
+        for condition, by in moved.items()
+    ]
+    return report_of(pairs, [CorrectProbability(), LetterEntropy(), ExpectedCalibrationError()])
+
+
+def test_rounding_errors_of_letters_are_no_differences(make_pair):
+    first, second = (sure_report(make_pair, rerun) for rerun in (1, 2))
+    assert not np.array_equal(first.frame["letter_entropy"], second.frame["letter_entropy"])
+    for metric in ("correct_probability", "letter_entropy", "expected_calibration_error"):
+        found = [row_of(one, "x", metric) for one in (first, second)]
+        assert [row["difference"] for row in found] == [0.0, 0.0]
+        assert all(math.isnan(row[name]) for row in found for name in ("low", "high", "p", "p_adjusted"))
+        assert [row["note"].split("; ")[-1] for row in found] == ["no interval: all samples differ by the same"] * 2
+    # Small differences that are no rounding errors are tested, alone in their family, with the same result.
+    changed = [row_of(one, "y", "letter_entropy") for one in (first, second)]
+    assert [row["p_adjusted"] == row["p"] < 0.001 for row in changed] == [True, True]
+    assert changed[0]["p"] == changed[1]["p"]
+    rerun = first.compare(second)
+    assert rerun[rerun["metric"] == "letter_entropy"]["p"].isna().all()
+
+
+def test_values_of_other_metrics_have_any_scale(make_pair):
+    class Tiny(Metric):
+        def per_sample(self, responses):
+            lengths = torch.tensor([float(len(text)) for text in responses.text], dtype=torch.float64)
+            return 1e-9 * lengths
+
+    pairs = [
+        make_pair(f"s{n}", condition, text="a" * (1 + (2 + n % 3) * (condition == "x")))
+        for n in range(12)
+        for condition in ("base", "x")
+    ]
+    found = row_of(report_of(pairs, [Tiny()]), "x", "tiny")
+    assert 0 < found["low"] < found["difference"] < found["high"] < 1e-8
 
 
 def test_a_constant_value_with_a_varying_difference_has_one_note(make_pair):

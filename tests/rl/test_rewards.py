@@ -128,6 +128,17 @@ def test_terms_are_logged() -> None:
     }
 
 
+def test_a_term_without_a_defined_value_is_not_logged() -> None:
+    call, logged = trl_call(["<think>Hm.</think><answer>B</answer>"] * 2), {}
+    call["log_metric"] = logged.__setitem__
+    assert rewards.faithfulness_reward(**call) == [0.0, 0.0]
+    names = ("format", "accuracy", "score")  # no verdict about consistency
+    assert logged == {f"faithfulness_reward/{name}": value for name, value in zip(names, (1.0, 1.0, 0.0), strict=True)}
+    call = trl_call(["<think>Hm.</think><answer>B</answer>", RIGHT]) | {"log_metric": logged.__setitem__}
+    rewards.faithfulness_reward(**call)
+    assert logged["faithfulness_reward/consistency"] == 1.0
+
+
 @pytest.mark.parametrize(
     ("message", "expected"),
     [

@@ -250,6 +250,29 @@ def test_images_that_differ_in_their_palette_alone_are_different(make: Callable[
     assert torch.equal(found["pixel_values"], expected["pixel_values"])
 
 
+def test_conversations_that_differ_outside_of_the_text_are_different() -> None:
+    own = vr.demo.model().processor
+    image = Image.new("RGB", (56, 56))
+    conversations = [
+        [
+            {"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": "Which colour?"}]},
+            {"role": "assistant", "content": [{"type": "text", "text": "Let me look."}], "reasoning_content": thought},
+            {"role": "user", "content": [{"type": "text", "text": "Go on."}]},
+        ]
+        for thought in ("I see red.", "I see blue.", "I see red.")
+    ]
+    template = (
+        "{% for turn in messages %}{{ turn.reasoning_content }}{% for part in turn.content %}"
+        "{{ part.text if part.type == 'text' else '<|vision_start|><|image_pad|><|vision_end|>' }}"
+        "{% endfor %}{% endfor %}"
+    )
+    options = {"chat_template": template, "tokenize": True, "return_dict": True, "return_tensors": "pt"}
+    found, expected = (p.apply_chat_template(conversations, **options) for p in (_DistinctPrompts(own), own))
+    assert expected["input_ids"][0].tolist() != expected["input_ids"][1].tolist()
+    assert torch.equal(found["input_ids"], expected["input_ids"])
+    assert torch.equal(found["pixel_values"], expected["pixel_values"])
+
+
 def test_repeated_rows_are_read_once(grpo: Callable[..., Any], tmp_path: Path) -> None:
     rows = grpo(tmp_path).train_dataset
     read = _DistinctRows(rows).__getitems__([5, 5, 2, 5])
@@ -285,6 +308,45 @@ def test_unsupported_settings_are_left_to_trl(
     monkeypatch.setattr(SharedRows, "scores", None)
     trainer.train()
     assert trainer.state.global_step == 1
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"min_p": 0.99}, {"bad_words_ids": [[34], [104]]}, {"no_repeat_ngram_size": 1}],
+    ids=lambda option: next(iter(option)),
+)
+def test_options_of_the_models_generation_config_hold_as_in_trl(
+    grpo: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: dict[str, Any]
+) -> None:
+    settings = BATCH | {"temperature": 4.0, "max_completion_length": 6}
+    trainer = grpo(tmp_path, trainer_class=vr.rl.SharedGRPOTrainer, **settings)
+    trainer.model.train()
+    trainer.model.generation_config.update(**option)
+    monkeypatch.setattr(SharedRows, "sample", None)
+    rollouts = trainer._generate_and_score_completions(make_batch(trainer))
+    tokens = rollouts["completion_ids"][rollouts["completion_mask"].bool()].tolist()
+    assert 34 not in tokens or "bad_words_ids" not in option
+    assert len(set(tokens)) < 30 or "min_p" not in option
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"temperature": 0.1, "top_k": 1, "repetition_penalty": 1.5},
+        {"max_length": 9, "bos_token_id": 1},
+        {"_from_model_config": True, "output_attentions": False, "num_beams": 1, "typical_p": 1.0},
+    ],
+    ids=("set by TRL", "inert", "defaults"),
+)
+def test_options_that_do_nothing_do_not_matter(
+    grpo: Callable[..., Any], tmp_path: Path, option: dict[str, Any]
+) -> None:
+    trainer = grpo(tmp_path, trainer_class=vr.rl.SharedGRPOTrainer, **BATCH | {"temperature": 4.0})
+    trainer.model.train()
+    trainer.model.generation_config.update(**option)
+    rollouts = trainer._generate_and_score_completions(make_batch(trainer))
+    assert trainer._shared.row_steps > 0
+    assert len(rollouts["completion_ids"].unique()) > 10
 
 
 def test_a_model_whose_output_changes_with_a_cache_shares_nothing(

@@ -25,7 +25,8 @@ class BaseMetric(Frozen, ABC):
     Class attributes:
         higher_is_better: whether larger values are better; None = neither.
         is_rate: every value is 0, 1 or NaN, so that the mean is a rate, with an interval for rates.
-        reads_letters: the values come from the letter distribution, so that different read-outs are not comparable.
+        reads_letters: the values come from the letter distribution, so that different read-outs are not comparable, and
+            two values that differ by at most 1e-6 count as equal.
         reads_asserted: the values depend on the asserted option, so that both sides of a comparison are measured by the
             same option; see `FollowRate`.
     """

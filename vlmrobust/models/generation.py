@@ -27,6 +27,7 @@ __all__ = [
     "check_options",
     "decoded_text",
     "greedy_at_zero",
+    "is_default",
     "sampling_seed",
     "warpers",
 ]
@@ -161,13 +162,13 @@ def check_options(options: Mapping[str, Any], own: Any) -> None:
             raise ValueError(
                 f"field 'generation': expected options of transformers' `generate`, got {name!r}{_nearest(name, known)}"
             )
-        if (name == "max_new_tokens" or not _is_default(name, value)) and (reason := _refusal(name, value)):
+        if (name == "max_new_tokens" or not is_default(name, value)) and (reason := _refusal(name, value)):
             raise ValueError(f"field 'generation', option {name!r}: {reason}, got {value!r}")
     if options.get("do_sample") and options.get("temperature") == 0:
         raise ValueError(
             "field 'generation', option 'temperature': expected a number above 0 with do_sample=True, got 0"
         )
-    if useless := [name for name in _OF_BEAMS if not _is_default(name, options.get(name))]:
+    if useless := [name for name in _OF_BEAMS if not is_default(name, options.get(name))]:
         logger.warning("generation: %s act on beam search only, and have no effect here", ", ".join(useless))
     if options.get("cache_config") is not None and options.get("cache_implementation") != "quantized":
         logger.warning("generation: cache_config has no effect without cache_implementation='quantized'")
@@ -194,7 +195,8 @@ def _nearest(name: str, known: set[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def _is_default(name: str, value: Any) -> bool:
+def is_default(name: str, value: Any) -> bool:
+    """Return whether an option of `generate` does nothing, such as a penalty of 1."""
     default = _DEFAULTS.get(name, None if name in _KINDS else False)
     return value is None or (isinstance(value, bool) == isinstance(default, bool) and bool(value == default))
 
@@ -249,7 +251,7 @@ class Decoding:
         check_options(options, model.generation_config)
         self.options = {"max_new_tokens": 512} | dict(options)
         asked = {name: value for name, value in self.options.items() if name not in SAMPLING_OPTIONS}
-        acting = {name for name, value in asked.items() if not _is_default(name, value)}
+        acting = {name for name, value in asked.items() if not is_default(name, value)}
         self.left_to_generate = sorted(acting - _TOKEN_BY_TOKEN)
         self.is_token_by_token = not self.left_to_generate
         strings = self.options.get("stop_strings") or ()

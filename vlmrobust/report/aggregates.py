@@ -16,7 +16,7 @@ from ..seeding import generator
 from ..types import Responses
 from .labels import Labels, check_random_draw, labels_by_row, sample_and_draw, with_answer_and_thought
 from .metric_columns import Column
-from .pairing import Floats, Integers, Mask, SampleIndex, Unit, units_of
+from .pairing import Floats, Integers, Mask, SampleIndex, Unit, units_of, without_rounding_errors
 
 __all__ = ["AggregateDifference", "ConsistencyRow", "aggregate_difference", "aggregate_interval", "consistency_rows"]
 
@@ -77,7 +77,8 @@ def aggregate_difference(
             for weights in _resample_weights(samples, chosen, np.concatenate(sides), rng)
         ]
     )
-    differences, groups = replicates[:, 0] - replicates[:, 1], samples.group_count(chosen)
+    differences = without_rounding_errors(column, replicates[:, 1], replicates[:, 0]) - replicates[:, 1]
+    groups = samples.group_count(chosen)
     low, high = percentile_limits(differences, groups, _LEVEL)
     p = expanded_p(differences, groups)
     if groups < FEWEST_GROUPS:
@@ -85,7 +86,9 @@ def aggregate_difference(
     elif (p < _ALPHA) == (low <= 0 <= high):
         # They disagree only by the finite steps of the replicates.
         p = _ALPHA if low <= 0 <= high else math.nextafter(_ALPHA, 0)
-    return AggregateDifference(after(None), before(None), low, high, p)
+    base_value = before(None)
+    value = without_rounding_errors(column, np.array(base_value), np.array(after(None)))
+    return AggregateDifference(float(value), base_value, low, high, p)
 
 
 class _Aggregate:

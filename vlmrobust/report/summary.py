@@ -14,7 +14,17 @@ from ..seeding import generator
 from ..types import Responses
 from .aggregates import aggregate_difference, aggregate_interval
 from .metric_columns import Column
-from .pairing import UNSCORED, Contrast, Floats, Integers, Mask, SampleIndex, is_one_of, with_common_option
+from .pairing import (
+    UNSCORED,
+    Contrast,
+    Floats,
+    Integers,
+    Mask,
+    SampleIndex,
+    is_one_of,
+    with_common_option,
+    without_rounding_errors,
+)
 
 __all__ = ["EQUAL_DIFFERENCES", "SummaryRow", "summarise", "too_few"]
 
@@ -137,10 +147,7 @@ class _Summary:
         averaged = [(cell, cell.averaged) for cell in cells if cell.averaged is not None]
         compared = [(cell, cell.compared) for cell in cells if cell.compared is not None]
         values = (self._means(cell, cell.contrast.unit.rows, chosen) for cell, chosen in averaged)
-        pairs = (
-            (self._means(cell, cell.contrast.base, chosen), self._means(cell, cell.contrast.unit.rows, chosen))
-            for cell, chosen in compared
-        )
+        pairs = (self._pair(cell, chosen) for cell, chosen in compared)
         groups, outcomes, rng = self.samples.group, self._outcome, partial(generator, self.seed, "bootstrap")
         means = iter(mean_intervals(values, groups, outcomes=map(outcomes, averaged), rng=rng()))
         differences = iter(paired_intervals(pairs, groups, outcomes=map(outcomes, compared), rng=rng()))
@@ -180,6 +187,11 @@ class _Summary:
         """Return the chosen samples' means over some rows, NaN for other samples."""
         return np.where(chosen, self.samples.means(cell.column.scores, rows), math.nan)
 
+    def _pair(self, cell: _Cell, chosen: Mask) -> tuple[Floats, Floats]:
+        """Return the chosen samples' means on both sides."""
+        base, value = (self._means(cell, rows, chosen) for rows in (cell.contrast.base, cell.contrast.unit.rows))
+        return base, without_rounding_errors(cell.column, base, value)
+
     def _outcome(self, cell: tuple[_Cell, Mask]) -> Outcome:
         """Return the outcome of a cell's means: a rate becomes a share if samples have several draws."""
         outcome = cell[0].column.outcome
@@ -207,7 +219,7 @@ class _Summary:
             row = replace(
                 row,
                 base_value=float(base[pairs].mean()),
-                paired_value=float(value[pairs].mean()),
+                paired_value=float(without_rounding_errors(column, base, value)[pairs].mean()),
                 noise_floor=self._noise_floor(column, contrast, pairs),
             )
             return _Cell(column, contrast, row, averaged=defined, compared=pairs)

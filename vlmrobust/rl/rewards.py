@@ -4,6 +4,7 @@ One object serves TRL, ms-swift and VLM-R1 unchanged: it takes completions as te
 position, and the dataset's columns by name. This module imports neither a trainer nor transformers.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, final
@@ -116,8 +117,8 @@ class Reward(Frozen, ABC):
             *prompts_and_completions: completions alone, as ms-swift passes them, or prompts and completions.
             completions: N texts, or N lists of chat messages; a single text or message is one completion of one row.
             **columns: lists of N values; unused columns are ignored. With TRL's `log_metric` among them, the mean of
-                each term is logged as `<reward>/<term>`, and if rows have a prefill, the share of completions that do
-                not continue it as `<reward>/prefill_not_continued`.
+                each term's defined values is logged as `<reward>/<term>`, and if rows have a prefill, the share of
+                completions that do not continue it as `<reward>/prefill_not_continued`.
 
         Raises:
             ValueError: a column is missing or has the wrong length, or one of its values is invalid; the message names
@@ -137,8 +138,9 @@ class Reward(Frozen, ABC):
         defined = [row for row in terms if row is not None]
         if callable(log) and defined and len(defined[0]) > 1:
             for name in defined[0]:
-                values = torch.tensor([row[name] for row in defined], dtype=torch.float64)
-                log(f"{self.__name__}/{name}", values.nanmean().item())
+                mean = torch.tensor([row[name] for row in defined], dtype=torch.float64).nanmean().item()
+                if not math.isnan(mean):  # TRL averages over processes, where one NaN would hide the others' means
+                    log(f"{self.__name__}/{name}", mean)
         if callable(log) and parsed.prefilled:
             log(f"{self.__name__}/prefill_not_continued", parsed.not_continued / parsed.prefilled)
         return [self.none_value if row is None else row["score"] for row in terms]

@@ -9,7 +9,7 @@ from datasets import Dataset
 from torch import Tensor
 from trl.trainer.grpo_trainer import GRPOTrainer
 
-from ..models.generation import warpers
+from ..models.generation import is_default, warpers
 from .shared_rows import PaddedPrompts, SharedRows, repeat_rows, split_images, unique_rows
 
 __all__ = ["SharedGRPOTrainer"]
@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 _Trainer: Any = GRPOTrainer  # few of TRL's methods are annotated
 _OF_TOKENS = {"input_ids", "attention_mask"}
 _SAMPLED = ("temperature", "top_k", "top_p", "min_p")
+# Entries of a model's generation config that do not act on TRL's rollouts.
+_INERT = {"bos_token_id", "decoder_start_token_id", "max_length", "transformers_version", "_from_model_config"}
 
 
 class SharedGRPOTrainer(_Trainer):  # type: ignore[misc]
@@ -30,7 +32,8 @@ class SharedGRPOTrainer(_Trainer):  # type: ignore[misc]
 
     Everything else is TRL's. TRL also runs steps that do not use transformers' own generation, a processor that returns
     `image_grid_thw` (Qwen's) or no images, and full attention, or that use gradient checkpointing, tools or
-    environments. A few prompts are tried first; if the model's output changes with a cache, TRL runs everything.
+    environments, and samples where the model's generation config adds options to TRL's (`min_p`, `bad_words_ids`). A
+    few prompts are tried first; if the model's output changes with a cache, TRL runs everything.
 
     Args:
         *args: see `trl.GRPOTrainer`.
@@ -106,8 +109,7 @@ class SharedGRPOTrainer(_Trainer):  # type: ignore[misc]
         **further: Any,
     ) -> tuple[list[list[int]], Any]:
         prompts = None
-        samples_plainly = self.repetition_penalty in (None, 1.0) and not self.args.generation_kwargs
-        if self._is_plain() and samples_plainly and _has_known_images(multimodal_fields):
+        if self._is_plain() and self._samples_plainly() and _has_known_images(multimodal_fields):
             prompts = self._prompts(prompt_ids, images, multimodal_fields)
         if prompts is None or not self._may_share(prompts, self.max_completion_length):
             return super()._generate_single_turn(  # type: ignore[no-any-return]
@@ -133,6 +135,16 @@ class SharedGRPOTrainer(_Trainer):  # type: ignore[misc]
             prompts.select(firsts), inverse, choose, self.eos_token_ids, self.max_completion_length
         )
         return completions, None
+
+    def _samples_plainly(self) -> bool:
+        """Return whether TRL's own options alone decide how tokens are sampled, without penalties.
+
+        `generate` adds the options of the model's generation config that TRL leaves open, such as `min_p`.
+        """
+        own = self.accelerator.unwrap_model(self.model).generation_config.to_diff_dict()
+        acting = {name for name, value in own.items() if not is_default(name, value)} - _INERT
+        is_added = any(getattr(self.generation_config, name, None) is None for name in acting)
+        return self.repetition_penalty in (None, 1.0) and not self.args.generation_kwargs and not is_added
 
     def _prompts(self, prompt_ids: list[list[int]], images: Any, fields: Mapping[str, Any]) -> PaddedPrompts:
         width = max(map(len, prompt_ids))
@@ -259,9 +271,7 @@ class _DistinctPrompts:
     def __call__(self, images: Any = None, text: Any = None, **options: Any) -> Any:
         if not isinstance(text, list) or images is None or any(len(group or ()) == 0 for group in images):
             return self._processor(images=images, text=text, **options)
-        firsts, inverse = unique_rows(
-            [(prompt, *map(_image_key, group)) for prompt, group in zip(text, images, strict=True)]
-        )
+        firsts, inverse = unique_rows([(prompt, *map(_key, group)) for prompt, group in zip(text, images, strict=True)])
         encoded = self._processor(
             images=[images[first] for first in firsts], text=[text[first] for first in firsts], **options
         )
@@ -272,7 +282,7 @@ class _DistinctPrompts:
     def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
         if not options.get("return_dict") or not isinstance(conversation[0], list):
             return self._processor.apply_chat_template(conversation, **options)
-        firsts, inverse = unique_rows([_conversation_key(turns) for turns in conversation])
+        firsts, inverse = unique_rows([_key(turns) for turns in conversation])
         distinct = [conversation[first] for first in firsts]
         encoded = self._processor.apply_chat_template(distinct, **options)
         if not _has_known_images(encoded.keys() - _OF_TOKENS):
@@ -285,17 +295,16 @@ def _images_of(turns: Any) -> list[Any]:
     return [part["image"] for part in parts if part["type"] == "image"]
 
 
-def _image_key(image: Any) -> Any:
-    if not hasattr(image, "getpalette"):
-        return id(image)
-    # The bytes of a palette image are indices, equal under different palettes.
-    return image.mode, image.size, image.tobytes(), tuple(image.getpalette() or ())
-
-
-def _conversation_key(turns: Any) -> tuple[Any, ...]:
-    parts = (turn["content"] if isinstance(turn["content"], list) else [{"text": turn["content"]}] for turn in turns)
-    texts = [tuple((part.get("type"), part.get("text")) for part in content) for content in parts]
-    return *zip((turn["role"] for turn in turns), texts, strict=True), *map(_image_key, _images_of(turns))
+def _key(value: Any) -> Any:
+    """Return a key of a conversation or a part of it: whatever a template may read, and the bytes of images."""
+    if isinstance(value, Mapping):
+        return tuple((name, _key(part)) for name, part in sorted(value.items()))
+    if isinstance(value, list | tuple):
+        return tuple(map(_key, value))
+    if hasattr(value, "getpalette"):
+        # The bytes of a palette image are indices, equal under different palettes.
+        return value.mode, value.size, value.tobytes(), tuple(value.getpalette() or ())
+    return value if isinstance(value, str | int | float | None) else id(value)
 
 
 def _has_known_images(fields: Collection[str]) -> bool:
