@@ -61,9 +61,9 @@ class Head:
         self._scale /= 1.0 if not isinstance(divisor, int | float) else float(divisor)
         # An adapter at the head, or a trained copy of it, exposes the weight of the original.
         adapted = hasattr(module, "base_layer") or hasattr(module, "original_module")
-        weight = getattr(module, "weight", None)
-        # Numbers of one byte, integers or not, are quantised, with a scale elsewhere.
-        is_whole = isinstance(weight, Tensor) and weight.is_floating_point() and weight.itemsize > 1
+        weight: Any = getattr(module, "weight", None)
+        # Tensors of other classes are quantised, and so are numbers of one byte, with a scale elsewhere.
+        is_whole = type(weight) in (Tensor, nn.Parameter) and weight.is_floating_point() and weight.itemsize > 1
         self._dense = is_whole and not adapted
         self._width: int | None = None
         self._inner_autocast: torch.dtype | None = None
