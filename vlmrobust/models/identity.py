@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..jsonl import write_atomically
+from .offloading import value_of
 
 __all__ = [
     "WeightFiles",
@@ -54,7 +55,7 @@ def weights_digest(model: Any) -> str:
     """Return a digest of a few values per parameter: cheap, and different for checkpoints of one training."""
     digest = hashlib.sha256()
     for name, parameter in model.named_parameters():
-        for part in _parts(parameter.detach()):
+        for part in _parts(value_of(model, name).detach()):
             values = part.flatten()
             few = values[:: max(1, values.numel() // 8)][:8]
             digest.update(f"{name}:{tuple(parameter.shape)}:{few.float().tolist()}".encode())
@@ -184,7 +185,7 @@ def _digest(model: Any) -> str:
     named = [(name, tensor) for name, tensor in _tensors(model) if name in kept]
     # In threads, since hashing releases the interpreter lock.
     with ThreadPoolExecutor(min(_THREADS, torch.get_num_threads())) as pool:
-        digests = list(pool.map(lambda entry: _digest_of(entry[1]), named))
+        digests = list(pool.map(lambda entry: _digest_of(value_of(model, entry[0])), named))
     whole = hashlib.sha256()
     for (name, tensor), digest in zip(named, digests, strict=True):
         whole.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}:{digest}\n".encode())
