@@ -5,6 +5,8 @@ import logging
 
 import pytest
 import torch
+import zoo
+from quantised import quantise
 
 import vlmrobust as vr
 from vlmrobust import Evaluator
@@ -149,6 +151,29 @@ def test_the_full_digest_covers_all_bytes():
     transposed.weight = torch.nn.Parameter(layer.weight.detach().t().contiguous().t())  # another order in memory
     transposed.bias = layer.bias
     assert module._digest(layer) == module._digest(transposed)
+
+
+def quantised(*, change=0.0, head=True):
+    made = zoo.build("qwen2_5_vl")
+    layers = [layer for layer in made.model.model.language_model.modules() if isinstance(layer, torch.nn.Linear)]
+    layers += [made.model.lm_head] if head else []
+    with torch.no_grad():
+        layers[0].weight[0, 0] += change
+    for layer in layers:
+        quantise(layer)
+    return vr.HFModel(made.model, made.processor)
+
+
+@pytest.mark.parametrize("head", [True, False])
+def test_quantised_weights_are_read_and_identified(head):
+    model = quantised(head=head)
+    first = identity_of(model)
+    assert identity_of(quantised(head=head)) == first
+    other = identity_of(quantised(head=head, change=9.0))
+    assert {name for name in first if first[name] != other[name]} == {"weights", "all_weights"}
+    [response] = model.respond(vr.expand(vr.demo.samples(1), [], style=vr.Style(mode="direct")))
+    assert response.error is None
+    assert response.letter_mass > 0
 
 
 def test_prompts_longer_than_the_context_are_error_rows(monkeypatch):

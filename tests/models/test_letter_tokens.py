@@ -64,6 +64,20 @@ def test_letters_of_a_sentence_piece_vocabulary_may_begin_a_word() -> None:
     assert {tokenizer.convert_tokens_to_ids(piece) for piece in ("A", "▁A", "<0x41>")} <= family
 
 
+@pytest.mark.parametrize("prepended", [True, False], ids=["Llama's", "Gemma's"])
+def test_a_letter_that_was_added_with_its_space_ends_the_letter_before_it(prepended: bool) -> None:
+    usual = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"}
+    tokenizer = zoo.sentence_piece_tokenizer(usual, prepended=prepended)
+    tokenizer.add_tokens([AddedToken(" B", normalized=False), "C"])
+    vocabulary = LetterVocabulary(tokenizer)
+    pieces = {" B": True, "▁B": True, "<0x20>": True, "B": False, "C": False, "<0x42>": False}
+    ends = vocabulary.ending(("B", ""))  # "B B" has a letter first, "BB" a word
+    assert {piece: bool(ends[tokenizer.convert_tokens_to_ids(piece)]) for piece in pieces} == pieces
+    [b] = tokenizer(" B", add_special_tokens=False)["input_ids"][-1:]
+    assert tokenizer.convert_ids_to_tokens(b) == " B"
+    assert b in members(vocabulary.families)[1]
+
+
 def test_the_mask_covers_rows_that_pad_the_vocabulary(tiny: Callable[[str], zoo.Tiny]) -> None:
     vocabulary = LetterVocabulary(tiny("qwen2_vl").processor.tokenizer)
     mask = vocabulary.reads_as_letter(1000)
@@ -83,7 +97,9 @@ def test_a_vocabulary_without_letters_is_refused() -> None:
 def test_what_ends_a_letter_is_looked_up_as_the_parser_says_it_of_that_letter() -> None:
     following = [" can", " can't", " could", " is", " and", " red", "'ll", "-", ".", ":", "\n", ")", "xy", "55"]
     words = {text: token for token, text in enumerate([*string.ascii_letters, *string.digits, *following])}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="x")))
+    backend = Tokenizer(models.WordLevel(words, unk_token="x"))
+    backend.decoder = decoders.Fuse()  # without one, decoding puts a space between tokens
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
     vocabulary = LetterVocabulary(tokenizer)
     for (row, column), ending in vocabulary.either.ends.items():
         letter = tokenizer.decode([int(vocabulary.either.tokens[row, column])])

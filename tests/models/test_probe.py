@@ -7,6 +7,7 @@ import pytest
 import torch
 import transformers
 import zoo
+from quantised import quantise
 from torch import Tensor
 
 from vlmrobust import Prompt, Sample, Style
@@ -106,6 +107,14 @@ class ScaledHead(torch.nn.Linear):
 def test_the_logits_of_a_quantised_head_are_kept(kind: torch.dtype) -> None:
     model = language_model("Llama")
     model.lm_head = ScaledHead(model.lm_head, kind)
+    head, hidden, logits = seen_by(model)
+    assert head.rows(hidden, logits) is head.rows_at_once(hidden, logits) is logits
+    torch.testing.assert_close(head.logits(logits), logits)
+
+
+def test_the_logits_of_a_head_with_a_tensor_of_its_own_kind_are_kept() -> None:
+    model = language_model("Llama", tie_word_embeddings=False)
+    quantise(model.lm_head)
     head, hidden, logits = seen_by(model)
     assert head.rows(hidden, logits) is head.rows_at_once(hidden, logits) is logits
     torch.testing.assert_close(head.logits(logits), logits)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..jsonl import write_atomically
+from .offloading import value_of
 
 __all__ = [
     "WeightFiles",
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 
+_USUAL = (Tensor, torch.nn.Parameter, torch.nn.Buffer)
 _CHUNK = 64 * 2**20  # bytes to copy from a device at a time
 _THREADS = 8
 _SAMPLES, _SAMPLE = 1024, 64  # number and bytes of the samples of a file for the short digest
@@ -53,10 +55,19 @@ def weights_digest(model: Any) -> str:
     """Return a digest of a few values per parameter: cheap, and different for checkpoints of one training."""
     digest = hashlib.sha256()
     for name, parameter in model.named_parameters():
-        values = parameter.detach().flatten()
-        few = values[:: max(1, values.numel() // 8)][:8]
-        digest.update(f"{name}:{tuple(parameter.shape)}:{few.float().tolist()}".encode())
+        for part in _parts(value_of(model, name).detach()):
+            values = part.flatten()
+            few = values[:: max(1, values.numel() // 8)][:8]
+            digest.update(f"{name}:{tuple(parameter.shape)}:{few.float().tolist()}".encode())
     return digest.hexdigest()[:16]
+
+
+def _parts(tensor: Any) -> list[Tensor]:
+    """Return the tensors that a quantised one consists of, such as numbers and scales; a usual one as it is."""
+    if type(tensor) in _USUAL or hasattr(tensor, "full_tensor") or not hasattr(tensor, "__tensor_flatten__"):
+        return [tensor]
+    names, _ = tensor.__tensor_flatten__()
+    return [part for name in names for part in _parts(getattr(tensor, name))]
 
 
 class Weights:
@@ -174,7 +185,7 @@ def _digest(model: Any) -> str:
     named = [(name, tensor) for name, tensor in _tensors(model) if name in kept]
     # In threads, since hashing releases the interpreter lock.
     with ThreadPoolExecutor(min(_THREADS, torch.get_num_threads())) as pool:
-        digests = list(pool.map(lambda entry: _digest_of(entry[1]), named))
+        digests = list(pool.map(lambda entry: _digest_of(value_of(model, entry[0])), named))
     whole = hashlib.sha256()
     for (name, tensor), digest in zip(named, digests, strict=True):
         whole.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}:{digest}\n".encode())
@@ -193,7 +204,7 @@ def _chunks(tensor: Any) -> Iterable[Any]:
         tensor = tensor.full_tensor()
     if tensor.device.type == "meta":  # has no values
         return
-    if type(tensor) not in (Tensor, torch.nn.Parameter, torch.nn.Buffer):  # quantised, in its own format
+    if type(tensor) not in _USUAL:  # quantised, in its own format
         saved = io.BytesIO()
         torch.save(tensor, saved)
         yield saved.getbuffer()

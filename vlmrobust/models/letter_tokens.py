@@ -327,19 +327,23 @@ def _mark_of(text: str) -> str | None:
 
 
 def _token_texts(tokenizer: Any) -> list[str]:
-    """Return the text of every token; tokens that begin a word in a SentencePiece vocabulary keep their space."""
-    size = len(tokenizer)
+    """Return what each token adds to a text; at the start of a text, some decoders drop a token's space."""
+    before, size = list(tokenizer("A", add_special_tokens=False)["input_ids"]), len(tokenizer)
+    started, *continued = _decoded(tokenizer, [before, *([*before, token] for token in range(size))])
+    # The bytes of half a character swallow those before them.
+    broken = [token for token, text in enumerate(continued) if not text.startswith(started)]
+    texts = [text[len(started) :] for text in continued]
+    for token, text in zip(broken, _decoded(tokenizer, [[token] for token in broken]), strict=True):
+        texts[token] = text
+    special = set(tokenizer.all_special_ids)
+    return ["" if token in special else text for token, text in enumerate(texts)]
+
+
+def _decoded(tokenizer: Any, rows: Sequence[Sequence[int]]) -> list[str]:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
-        texts = backend.decode_batch([[token] for token in range(size)], skip_special_tokens=False)
-    else:
-        texts = [tokenizer.decode([token]) for token in range(size)]
-    pieces = tokenizer.convert_ids_to_tokens(list(range(size)))
-    special = set(tokenizer.all_special_ids)
-    return [
-        "" if token in special else f" {text}" if (piece or "").startswith("▁") and not text.startswith(" ") else text
-        for token, (text, piece) in enumerate(zip(texts, pieces, strict=True))
-    ]
+        return list(backend.decode_batch(rows, skip_special_tokens=False))
+    return [str(tokenizer.decode(row, clean_up_tokenization_spaces=False)) for row in rows]
 
 
 def letter_logprobs(logits: Tensor, families: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from .caches import Branches, CachedPrompts, Forward, seen_positions
 from .encoding import Encoder, EncodingError, Rendered
 from .generation import DecodedText, Decoding
 from .letter_tokens import LetterVocabulary, letter_logprobs
+from .offloading import device_of
 from .probe import Capture, DecodingLog, GenerationProbe, Head, captured, largest_difference, tolerance
 from .processing import FAULTS
 
@@ -45,8 +46,13 @@ class ModelRunner:
         self.head = head
         self.decoding = decoding
         self.vocabulary = vocabulary
-        self.letter_tokens = vocabulary.reads_as_letter(head.vocabulary_size()).to(model.device)
+        self.letter_tokens = vocabulary.reads_as_letter(head.vocabulary_size()).to(device_of(model))
         self.forward = Forward(model)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of its inputs."""
+        return device_of(self.model)
 
     @property
     def config(self) -> Any:
@@ -83,7 +89,7 @@ class ModelRunner:
         """Return the model's inputs for a batch of prompts with equally many images."""
         answers = ["" if item.scored is None else item.scored.answer for item in items]
         encoded = self.encoder.encode([item.text for item in items], [item.images for item in items], answers)
-        return self.encoder.to_device(encoded, self.model.device, self.model.dtype)
+        return self.encoder.to_device(encoded, self.device, self.model.dtype)
 
     def prefill(
         self, inputs: Mapping[str, Any], places: int = 1, **arguments: Any

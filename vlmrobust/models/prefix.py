@@ -94,7 +94,7 @@ class SharedEngine:
             return rows * total <= len(items) * longest and (not gaps or allows_gaps(config, total))
 
         # Texts whose caches cannot be combined are decoded one pass after another.
-        cost = pass_cost(self._runner.model.device.type) if joins or not writes else sys.maxsize
+        cost = pass_cost(self._runner.device.type) if joins or not writes else sys.maxsize
         return Packing(gaps, gaps or nothing_follows, fits, cost)
 
     def _ends(
@@ -106,7 +106,7 @@ class SharedEngine:
         """
         passes = packing.passes(segments)
         for number, places in enumerate(passes):
-            chosen = torch.tensor([rows[place] for place in places], device=self._runner.model.device)
+            chosen = torch.tensor([rows[place] for place in places], device=self._runner.device)
             own = branches.selected(chosen, kept=number + 1 < len(passes))
             together = [segments[place] for place in places]
             if not together[0].segments:
@@ -126,7 +126,7 @@ class SharedEngine:
     ) -> tuple[Mapping[int, T], list[PrefilledPrompts]]:
         """Run the ends of prompts through the model; their branches are consumed."""
         items = {segment.prompt: items[segment.prompt] for segment in ends}
-        reads = torch.tensor([item.forced is not None for item in items.values()], device=self._runner.model.device)
+        reads = torch.tensor([item.forced is not None for item in items.values()], device=self._runner.device)
         hidden, logits = self._appended(ends, branches, places)
         self._runner.head.check(hidden[:, -1], logits[:, -1])
         read: Mapping[int, T] = {}
@@ -149,7 +149,7 @@ class SharedEngine:
         tokens = torch.tensor([[*segment.tokens, *[pad] * (width - len(segment.tokens))] for segment in segments])
         lengths = torch.tensor([[len(segment.tokens)] for segment in segments])
         mask, wanted = (torch.arange(width) < lengths).long(), lengths + torch.arange(-places, 0)
-        device = self._runner.model.device
+        device = self._runner.device
         return self._runner.append(
             branches, tokens.to(device), mask.to(device), places=places, wanted=wanted.to(device)
         )
@@ -179,7 +179,7 @@ class SharedEngine:
         for family, prefix in zip(batch, inputs["attention_mask"].sum(1).tolist(), strict=True):
             self.tokens += sum(prefix + len(suffix) for suffix in family.suffixes)
             self.saved += prefix * (len(family.items) - 1)
-        _, _, branches = runner.prefill(runner.encoder.to_device(inputs, runner.model.device, runner.model.dtype))
+        _, _, branches = runner.prefill(runner.encoder.to_device(inputs, runner.device, runner.model.dtype))
         if branches is None:
             raise NotImplementedError("its `generate` returns no cache to continue from")
         if kind := unknown(branches.cache):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..functional import token_entropy
 from .base import UnfitError
+from .offloading import device_of, value_of
 
 __all__ = [
     "Capture",
@@ -61,9 +62,9 @@ class Head:
         self._scale /= 1.0 if not isinstance(divisor, int | float) else float(divisor)
         # An adapter at the head, or a trained copy of it, exposes the weight of the original.
         adapted = hasattr(module, "base_layer") or hasattr(module, "original_module")
-        weight = getattr(module, "weight", None)
-        # Numbers of one byte, integers or not, are quantised, with a scale elsewhere.
-        is_whole = isinstance(weight, Tensor) and weight.is_floating_point() and weight.itemsize > 1
+        weight: Any = getattr(module, "weight", None)
+        # Tensors of other classes are quantised, and so are numbers of one byte, with a scale elsewhere.
+        is_whole = type(weight) in (Tensor, nn.Parameter) and weight.is_floating_point() and weight.itemsize > 1
         self._dense = is_whole and not adapted
         self._width: int | None = None
         self._inner_autocast: torch.dtype | None = None
@@ -137,21 +138,24 @@ class Head:
         return max(1, _ROW_ELEMENTS // self.vocabulary_size())
 
     def _float32_logits(self, hidden: Tensor) -> Tensor:
-        weight, bias = self.module.weight, getattr(self.module, "bias", None)
-        states = hidden.to(weight.device, torch.float32)
-        with torch.autocast(weight.device.type, enabled=False):
+        place = self.module.weight.device
+        place = hidden.device if place.type == "meta" else place
+        weight, states = value_of(self.module, "weight"), hidden.to(place, torch.float32)
+        with torch.autocast(place.type, enabled=False):
             # Cast the weight in chunks: a float32 copy of a large vocabulary's head would take gigabytes.
-            pieces = [states @ part.float().T for part in weight[: self._width].split(_VOCABULARY_CHUNK)]
+            pieces = [
+                states @ part.to(place, torch.float32).T for part in weight[: self._width].split(_VOCABULARY_CHUNK)
+            ]
             logits = torch.cat(pieces, dim=-1)
-            if bias is not None:
-                logits += bias[: self._width].float()
+            if getattr(self.module, "bias", None) is not None:
+                logits += value_of(self.module, "bias")[: self._width].to(place, torch.float32)
             logits *= self._scale
             return logits if self._cap is None else torch.tanh(logits / self._cap) * self._cap
 
 
 def autocast_dtype(placed: Any) -> torch.dtype | None:
     """Return the dtype of the autocast that is on for a model's or tensor's device; None = it is off."""
-    kind = placed.device.type
+    kind = device_of(placed).type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
 

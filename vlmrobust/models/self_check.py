@@ -250,6 +250,6 @@ def _likeliest_tokens(runner: ModelRunner, item: Rendered, tokens: Sequence[int]
         return [first]
     if branches is None:
         return None
-    _, logits = runner.append(branches, torch.tensor([list(tokens)], device=runner.model.device), places=len(tokens))
+    _, logits = runner.append(branches, torch.tensor([list(tokens)], device=runner.device), places=len(tokens))
     following: list[int] = logits[0].argmax(-1).tolist()
     return [first, *following]
