@@ -29,6 +29,7 @@ AnswerAs = Literal["any", "index", "letter", "text"]
 _BOOLEANS = ("true", "false")
 _OBJECT = re.compile(r"\s*\{\s*(?:[\"']|\}\s*\Z)")
 _CLOSED_BY = {"[": "]", "{": "}"}
+_LABEL = re.compile(r"\s*(?:\((\d{1,2}|[A-Za-z])\)|(\d{1,2})[.)](?!\d)|([A-Za-z])[.):])")
 
 
 def from_json(text: str | bytes) -> Any:
@@ -211,9 +212,10 @@ def index_of(value: Any, options: Sequence[str], written_as: AnswerAs = "any") -
     """Return the index of the option that a cell names.
 
     Three readings are tried: an index from 0 (`2`, `"2"`), a capital letter (`"C"`, `"(C)"`, `"C."`, `"C. blue"` if the
-    third option is "blue"), and an option's exact text, ignoring white space. A lower-case letter counts only with its
-    option's text (`"c. blue"`). All valid readings have to agree: with the options 1, 2, 3 the answer "2" is the index
-    of one option and the text of another, and is refused unless `written_as` decides.
+    third option is "blue"), and an option's exact text, ignoring white space, or the number or letter that the text
+    begins with if all options are numbered ("1. red", "2. blue"). A lower-case letter counts only with its option's
+    text (`"c. blue"`). All valid readings have to agree: with the options 1, 2, 3 the answer "2" is the index of one
+    option and the text of another, and is refused unless `written_as` decides.
 
     Args:
         value: the cell.
@@ -276,7 +278,17 @@ def _as_text(value: Any, options: Sequence[str]) -> int | None:
     # Spreadsheets convert True to TRUE, in the answer or in an option.
     word = text.strip().lower()
     alike = (index for index, option in enumerate(options) if word in _BOOLEANS and option.strip().lower() == word)
-    return next(chain(exact, alike), None)
+    return next(chain(exact, alike, _labelled(text, options)), None)
+
+
+def _labelled(text: str, options: Sequence[str]) -> Iterator[int]:
+    """Yield the option whose text begins with a label, such as 2 in "2. blue", if all have one of a full sequence."""
+    labels = [next(filter(None, found.groups())).upper() for found in map(_LABEL.match, options) if found]
+    count = len(options)
+    sequences = (map(str, range(count)), map(str, range(1, count + 1)), LETTERS[:count])
+    if any(sorted(labels) == sorted(sequence) for sequence in sequences):
+        number = re.sub(r"\.0\Z", "", text).strip(" ().:")
+        yield from (index for index, label in enumerate(labels) if label == number)
 
 
 def _same_text(first: str, second: str) -> bool:
