@@ -462,6 +462,21 @@ def test_a_parquet_file(folder: Path) -> None:
         read_rows(folder / "rows.parquet")
 
 
+def test_a_parquet_file_without_rows(folder: Path) -> None:
+    pd = pytest.importorskip("pandas")
+    pd.DataFrame([row("q1")])[:0].to_parquet(folder / "rows.parquet")
+    with pytest.raises(RowsError, match="expected at least one row, got none"):
+        read_rows(folder / "rows.parquet")
+    (folder / "rows.parquet").write_bytes(b"")
+    with pytest.raises(ValueError, match="expected a file, a folder or a Hugging Face dataset, got 'parquet'"):
+        read_rows(folder / "rows.parquet")
+
+
+def test_a_limit_of_any_size(folder: Path) -> None:
+    (folder / "rows.jsonl").write_text(json.dumps(row("q1")))
+    assert len(read_rows(folder / "rows.jsonl", limit=10**30)) == 1
+
+
 def test_a_cell_longer_than_csv_takes_by_default(folder: Path) -> None:
     before = csv.field_size_limit()
     (folder / "rows.csv").write_text(

@@ -228,13 +228,20 @@ def _rows_of(dataset: Any) -> Iterator[dict[str, Any]]:
             return
         shown = (dataset.format["columns"], dataset.format["output_all_columns"])
     dataset = _undecoded(dataset.with_format(None, *shown))
-    features = (dataset.features or {}).items()
-    labels = {column: feature.names for column, feature in features if isinstance(feature, datasets.ClassLabel)}
     for row in dataset:
-        # A number is a place among these names, not among the row's options; -1 is no label.
-        numbers = {column: row.get(column) for column in labels}
-        known = {column: number for column, number in numbers.items() if isinstance(number, int) and number >= 0}
-        yield {**row, **{column: labels[column][number] for column, number in known.items()}}
+        yield _named(row, dataset.features)
+
+
+def _named(value: Any, feature: Any) -> Any:
+    """Return a value with the names of its class labels, at any depth."""
+    if isinstance(value, Mapping) and isinstance(feature, Mapping):
+        return {name: _named(part, feature.get(name)) for name, part in value.items()}
+    if isinstance(value, list):
+        inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
+        return [_named(part, inner) for part in value]
+    # A number is a place among these names, not among the row's options; -1 is no label.
+    is_label = hasattr(feature, "names") and isinstance(value, int) and value >= 0
+    return feature.names[value] if is_label else value
 
 
 def _undecoded(dataset: Any) -> Any:
@@ -275,8 +282,20 @@ def read_parquet(files: Sequence[Path]) -> Iterator[Row]:
     Raises:
         ValueError: `datasets` is not installed, or a file is not Parquet.
     """
-    loaded = _loaded("parquet", split="rows", streaming=True, data_files={"rows": [str(file) for file in files]})
-    return _numbered(loaded, files[0].name if len(files) == 1 else str(files[0].parent))
+    place = files[0].name if len(files) == 1 else str(files[0].parent)
+    # `datasets` fails at a file without rows.
+    if not (filled := [str(file) for file in files if _has_rows(file)]):
+        return iter(())
+    return _numbered(_loaded("parquet", split="rows", streaming=True, data_files={"rows": filled}), place)
+
+
+def _has_rows(file: Path) -> bool:
+    from pyarrow import ArrowException, parquet
+
+    try:
+        return bool(parquet.read_metadata(file).num_rows)
+    except (ArrowException, OSError):  # `datasets` says what is wrong with the file
+        return True
 
 
 def _loaded(name: str, *arguments: Any, **options: Any) -> Any:

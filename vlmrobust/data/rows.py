@@ -4,6 +4,7 @@ Images at URLs are downloaded on request, by `Downloader`.
 """
 
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -214,7 +215,7 @@ def limited(rows: Iterator[Row], limit: int | None) -> Iterator[Row]:
     """
     if limit is not None and limit < 1:
         raise ValueError(f"expected a limit of at least 1, got {limit}")
-    return islice(rows, limit)
+    return islice(rows, None if limit is None else min(limit, sys.maxsize))
 
 
 def check_no_parts(file: Path, where: str = "", **selected: object) -> None:
