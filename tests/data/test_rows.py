@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from vlmrobust.data import Row, RowsError, read_rows, samples_from
+from vlmrobust.data.fields import AnswerAs
 from vlmrobust.data.files import fill_shared_images
 from vlmrobust.types import open_image
 
@@ -254,6 +255,36 @@ def test_answer_as(write: Callable[..., Path]) -> None:
         read_rows(path)
     assert read_rows(path, answer_as="text")[0].answer == 1
     assert read_rows(path, answer_as="index")[0].answer == 2
+
+
+@pytest.mark.parametrize("answers", [(1, 2, 3), ("1", "3"), (3, 2.0)])
+def test_answers_that_count_from_one_are_refused_as_a_whole(
+    write: Callable[..., Path], answers: tuple[object, ...]
+) -> None:
+    options = ["red", "blue", "green"]
+    path = write(*(row(f"q{number}", options=options, answer=answer) for number, answer in enumerate(answers)))
+    with pytest.raises(RowsError, match=r"all rows: field 'answer': .*; if they count from 1, subtract 1"):
+        read_rows(path, on_error="record")
+
+
+@pytest.mark.parametrize(
+    ("answers", "answer_as", "good"),
+    [
+        ((0, 2, 3), "any", 2),  # 3 is a typing error
+        ((3,), "any", 0),
+        ((1, 2, 4), "any", 2),
+        (("B", "C", "3"), "any", 2),
+        ((1, 2, 3), "letter", 0),
+    ],
+)
+def test_other_numbers_cost_their_row_alone(
+    write: Callable[..., Path], answers: tuple[object, ...], answer_as: AnswerAs, good: int
+) -> None:
+    options = ["red", "blue", "green"]
+    rows = [row(f"q{number}", options=options, answer=answer) for number, answer in enumerate(answers)]
+    spare = row("spare", options=options, answer="A")
+    samples = read_rows(write(*rows, spare), on_error="record", answer_as=answer_as)
+    assert (len(samples), len(samples.problems)) == (good + 1, len(answers) - good)
 
 
 @pytest.mark.parametrize(("suffix", "delimiter"), [(".csv", ","), (".tsv", "\t")])

@@ -19,6 +19,7 @@ __all__ = [
     "index_of",
     "is_missing",
     "looks_nested",
+    "mere_number",
     "name_of",
     "nested_or_text",
     "options_of",
@@ -29,7 +30,7 @@ AnswerAs = Literal["any", "index", "letter", "text"]
 _BOOLEANS = ("true", "false")
 _OBJECT = re.compile(r"\s*\{\s*(?:[\"']|\}\s*\Z)")
 _CLOSED_BY = {"[": "]", "{": "}"}
-_LABEL = re.compile(r"\s*(?:\((\d{1,2}|[A-Za-z])\)|(\d{1,2})[.)](?!\d)|([A-Za-z])[.):])")
+_LABEL = re.compile(r"\s*(?:\((\d{1,2})\)|(\d{1,2})[.)](?!\d))")
 
 
 def from_json(text: str | bytes) -> Any:
@@ -212,9 +213,9 @@ def index_of(value: Any, options: Sequence[str], written_as: AnswerAs = "any") -
     """Return the index of the option that a cell names.
 
     Three readings are tried: an index from 0 (`2`, `"2"`), a capital letter (`"C"`, `"(C)"`, `"C."`, `"C. blue"` if the
-    third option is "blue"), and an option's exact text, ignoring white space, or the number or letter that the text
-    begins with if all options are numbered ("1. red", "2. blue"). A lower-case letter counts only with its option's
-    text (`"c. blue"`). All valid readings have to agree: with the options 1, 2, 3 the answer "2" is the index of one
+    third option is "blue"), and an option's exact text, ignoring white space, or the number that the text begins
+    with if all options are numbered ("1. red", "2. blue"). A lower-case letter counts only with its option's text
+    (`"c. blue"`). All valid readings have to agree: with the options 1, 2, 3 the answer "2" is the index of one
     option and the text of another, and is refused unless `written_as` decides.
 
     Args:
@@ -250,12 +251,27 @@ def index_of(value: Any, options: Sequence[str], written_as: AnswerAs = "any") -
     raise ValueError(f"expected {expected if written_as == 'any' else f'the {written_as} of an option'}, got {got}")
 
 
-def _as_index(value: Any, count: int) -> int | None:
+def mere_number(value: Any, options: Sequence[str]) -> int | None:
+    """Return the number in a cell; None = it holds none, or an option's text.
+
+    Example:
+        >>> mere_number("2", ["red", "blue"]), mere_number("2", ["1", "2"])
+        (2, None)
+    """
+    return _number_of(value) if _as_text(value, options) is None else None
+
+
+def _number_of(value: Any) -> int | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, str) and value.strip().isdecimal():
+    if isinstance(value, str) and re.fullmatch(r"\s*\d{1,18}\s*", value):  # Python parses no number of any length
         value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < count else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _as_index(value: Any, count: int) -> int | None:
+    number = _number_of(value)
+    return number if number is not None and 0 <= number < count else None
 
 
 def _as_letter(value: Any, options: Sequence[str]) -> int | None:
@@ -282,12 +298,11 @@ def _as_text(value: Any, options: Sequence[str]) -> int | None:
 
 
 def _labelled(text: str, options: Sequence[str]) -> Iterator[int]:
-    """Yield the option whose text begins with a label, such as 2 in "2. blue", if all have one of a full sequence."""
-    labels = [next(filter(None, found.groups())).upper() for found in map(_LABEL.match, options) if found]
+    """Yield the option whose text begins with a number, such as 2 in "2. blue", if all are numbered from 0 or 1."""
+    labels = [int(found[1] or found[2]) for found in map(_LABEL.match, options) if found]
     count = len(options)
-    sequences = (map(str, range(count)), map(str, range(1, count + 1)), LETTERS[:count])
-    if any(sorted(labels) == sorted(sequence) for sequence in sequences):
-        number = re.sub(r"\.0\Z", "", text).strip(" ().:")
+    if sorted(labels) in (list(range(count)), list(range(1, count + 1))):
+        number = _number_of(text.removesuffix(".0").strip(" ().:"))
         yield from (index for index, label in enumerate(labels) if label == number)
 
 
