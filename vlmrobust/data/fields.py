@@ -203,6 +203,8 @@ def options_of(value: Any) -> tuple[str, ...]:
         value = [value[letter] for letter in letters]
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
         raise ValueError(f"expected a list of options, got {type(value).__name__}: {value!r:.80}")
+    if not value:
+        raise ValueError("expected a list of options, got none")
     for index, option in enumerate(value):
         if not isinstance(option, str | int | float) or option != option:
             raise ValueError(f"expected text in every option, got {type(option).__name__} at index {index}: {option!r}")
