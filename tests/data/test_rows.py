@@ -527,6 +527,14 @@ def test_rows_that_are_left_out_are_listed_and_are_no_problem() -> None:
         samples_from(rows[:1])
 
 
+@pytest.mark.parametrize(("name", "separator"), [("rows.csv", ";"), ("rows.csv", "\t"), ("rows.tsv", ",")])
+def test_a_table_with_another_separator_is_refused_at_its_header(folder: Path, name: str, separator: str) -> None:
+    cells = [["id", "image", "question", "options", "answer"], ["q1", "red.png", "Which?", '"[""a"", ""b""]"', "A"]]
+    (folder / name).write_text("\n".join(map(separator.join, cells)))
+    with pytest.raises(RowsError, match=r"^1 problem .*\n.* line 1: expected several columns.* the separator"):
+        read_rows(folder / name)
+
+
 def test_a_column_that_a_header_has_twice_is_refused(folder: Path) -> None:
     for suffix, cells in ((".csv", "id,image,question,question\n"), (".tsv", "id\timage\tid\n")):
         (folder / f"rows{suffix}").write_text(cells + "1,2,3,4\n")

@@ -4,6 +4,7 @@ Images stay encoded: files are far smaller than pixels.
 """
 
 import csv
+import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -98,8 +99,7 @@ class _Lines:
 
     def begin(self) -> int:
         """Start a row, and return the number of its first line, from 1."""
-        self._before += len(self.taken)
-        self.taken = []
+        self._before, self.taken = self._before + len(self.taken), []
         return self._before + 1
 
     def give_back(self) -> None:
@@ -121,6 +121,10 @@ def _read_table(delimiter: str) -> Callable[[Path], Iterator[Row]]:
                 return
             if twice := [name for name in names if names.count(name) > 1]:  # `csv` would read the last of them
                 yield Row(f"{path.name}, line 1", {}, f"expected distinct column names, got {twice[0]!r} twice")
+                return
+            if len(names) == 1 and (other := re.search(r"[,;|\t]", names[0])):
+                got = f"{names[0]!r:.80}: is {other[0]!r} the separator?"
+                yield Row(f"{path.name}, line 1", {}, f"expected several columns separated by {delimiter!r}, got {got}")
                 return
             values: Mapping[Any, Any] | None = {}
             while values is not None:
@@ -283,8 +287,7 @@ def read_parquet(files: Sequence[Path]) -> Iterator[Row]:
         ValueError: `datasets` is not installed, or a file is not Parquet.
     """
     place = files[0].name if len(files) == 1 else str(files[0].parent)
-    # `datasets` fails at a file without rows.
-    if not (filled := [str(file) for file in files if _has_rows(file)]):
+    if not (filled := [str(file) for file in files if _has_rows(file)]):  # `datasets` fails at a file without rows
         return iter(())
     return _numbered(_loaded("parquet", split="rows", streaming=True, data_files={"rows": filled}), place)
 
