@@ -2,16 +2,18 @@ import json
 import math
 import os
 import platform
+import resource
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vlmrobust import Prompt, Response, Style
-from vlmrobust.jsonl import create_atomically, json_safe, read_lines, write_atomically
+from vlmrobust.jsonl import OwnFile, atomic_draft, create_atomically, json_safe, read_lines, write_atomically
 from vlmrobust.manifest import Manifest
 from vlmrobust.perturbations import Base
 from vlmrobust.store import RunDirectory, encode_response
@@ -204,6 +206,32 @@ def test_an_atomic_write_leaves_no_draft(tmp_path):
     write_atomically(tmp_path / "x.json", "one")
     write_atomically(tmp_path / "x.json", "two")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"x.json": "two"}
+
+
+def test_an_atomic_write_to_a_folder_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in (tmp_path, Path()):
+        with pytest.raises(IsADirectoryError, match=r"^expected a file to write to, got the folder '.+'$"):
+            write_atomically(folder, "one")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_write_that_fails_names_the_file(tmp_path):
+    own = OwnFile(tmp_path, "responses")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large: '.*x\.json'$"):
+            write_atomically(tmp_path / "x.json", "x" * 2000)
+        with pytest.raises(OSError, match=r"File too large: '.*responses-000\.jsonl'$"):
+            own.append(["x" * 2000])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    own.append(["y"])
+    own.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["responses-000.jsonl", "responses-001.jsonl"]
+    with pytest.raises(OSError, match=r"^no image$"), atomic_draft(tmp_path / "x.json"):
+        raise OSError("no image")
 
 
 def test_an_atomic_write_makes_the_folders_that_are_not_there(tmp_path):

@@ -113,16 +113,35 @@ def write_lines_atomically(path: Path, values: Iterable[Any]) -> None:
 
 @contextmanager
 def atomic_draft(path: Path) -> Iterator[Path]:
-    """Yield the path of a draft that replaces a file on exit; create its folder if necessary."""
+    """Yield the path of a draft that replaces a file on exit; create its folder if necessary.
+
+    Raises:
+        IsADirectoryError: the path is a folder.
+        OSError: the file cannot be written; the message names it.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"expected a file to write to, got the folder {str(path)!r}")
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = _draft_of(path)
     try:
-        yield draft
-        with draft.open("rb+") as file:
-            os.fsync(file.fileno())
+        with _naming(path):
+            yield draft
+            with draft.open("rb+") as file:
+                os.fsync(file.fileno())
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name the file in errors of writing to it, such as that of a full disk, which name none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
 
 
 def create_atomically(path: Path, text: str) -> bool:
@@ -287,9 +306,10 @@ class OwnFile:
         with self._lock:
             file = self._file = self._file or self._create()
             try:
-                file.write(b"".join(lines))
-                file.flush()
-                os.fsync(file.fileno())
+                with _naming(Path(file.name)):
+                    file.write(b"".join(lines))
+                    file.flush()
+                    os.fsync(file.fileno())
             except BaseException:
                 self._file = None
                 with suppress(OSError):

@@ -38,6 +38,12 @@ def test_demo_shows_an_example_the_table_and_how_to_read_it(
 Command = Callable[..., Result]
 
 
+def test_a_page_that_cannot_be_written_is_refused_before_the_demo_runs(command: Command, tmp_path: Path) -> None:
+    result = command("demo", "--html", tmp_path)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert " ".join(result.stderr.split()).startswith("Error: --html: expected a file, got the folder")
+
+
 @pytest.fixture(scope="module")
 def listed(command: Command) -> dict[str, dict[str, Any]]:
     result = command("conditions", "--json")

@@ -96,6 +96,29 @@ def test_a_table_for_a_paper_has_the_metrics_and_groups_that_are_named(
     assert path.read_text() == f"{report.to_latex(metrics=report.metrics, by='kind')}\n"
 
 
+@pytest.mark.parametrize("name", [".", "plots"])
+def test_plots_need_a_format(
+    command: Command, runs: Runs, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = command("report", runs["good"], "--plot", name)
+    assert result.exit_code == 2
+    assert f"--plot: expected a file whose name ends in .png, .svg or .pdf, got {name!r}" in " ".join(
+        result.stderr.split()
+    )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", [("--contrast", "base", "base"), ("--labels", "labels.json")])
+def test_a_table_for_a_paper_is_of_the_overview_alone(
+    command: Command, runs: Runs, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    result = command("report", runs["good"], "--latex", tmp_path / "table.tex", *words)
+    assert result.exit_code == 2
+    assert "--latex: cannot be combined with --contrast or --labels" in " ".join(result.stderr.split())
+    assert not (tmp_path / "table.tex").exists()
+
+
 def test_by_several_columns_of_the_metadata(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "160")  # the table in one piece
     samples = [

@@ -247,6 +247,47 @@ def test_two_meanings_are_refused_until_one_is_chosen(
     assert index_of(cell, options, written_as=written_as) == expected  # type: ignore[arg-type]
 
 
+NUMBERED = ("1. red", "2. blue", "3. green", "4. grey")
+
+
+@pytest.mark.parametrize(
+    ("cell", "options", "written_as", "expected"),
+    [
+        ("2", NUMBERED, "index", 2),
+        ("2", NUMBERED, "text", 1),
+        (3, NUMBERED, "text", 2),
+        (1, ("(1) red", "(2) blue"), "text", 0),
+    ],
+)
+def test_a_number_that_an_option_begins_with_is_a_second_meaning(
+    cell: object, options: tuple[str, ...], written_as: str, expected: int
+) -> None:
+    with pytest.raises(ValueError, match=r"expected an answer with one meaning, got .*: as .* and text means"):
+        index_of(cell, options)
+    assert index_of(cell, options, written_as=written_as) == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("cell", "options", "expected"),
+    [
+        (4, NUMBERED, 3),
+        ("(2)", NUMBERED, 1),
+        ("2. blue", NUMBERED, 1),
+        ("B", NUMBERED, 1),
+        (1, ("0. red", "1. blue"), 1),
+        (1, ("1.5", "2.5"), 1),
+        (1, ("1.2 m", "2.4 m"), 1),
+        (1, ("1: 2", "2: 1"), 1),
+        (1, ("1. red", "2. blue", "2. April"), 1),
+        ("A", ("B. blue", "A. red"), 0),
+    ],
+)
+def test_an_answer_with_one_meaning_among_labelled_options(
+    cell: object, options: tuple[str, ...], expected: int
+) -> None:
+    assert index_of(cell, options) == expected
+
+
 def test_two_readings_that_agree_are_one() -> None:
     assert index_of("1", ("0", "1", "2")) == 1
     assert index_of("B", ("A", "B")) == 1

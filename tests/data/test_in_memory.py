@@ -67,6 +67,20 @@ def test_class_labels_are_read_by_name(pictures: Path, tmp_path: Path, form: str
         read_rows(unlabelled, root=pictures)
 
 
+def test_class_labels_inside_lists_and_objects_are_read_by_name(pictures: Path, tmp_path: Path) -> None:
+    colours = datasets.ClassLabel(names=["red", "blue", "green"])
+    rows = [{**ROW, "options": ["green", "red"], "answer": 0, "seen": {"first": "blue", "others": ["red", "green"]}}]
+    plain = datasets.Dataset.from_list(rows)
+    listed = datasets.Sequence(colours)
+    features = {**plain.features, "options": listed, "seen": {"first": colours, "others": listed}}
+    labelled = datasets.Dataset.from_list(rows, features=datasets.Features(features))
+    labelled.to_parquet(tmp_path / "rows.parquet")
+    for way in (labelled, labelled.to_iterable_dataset(), tmp_path / "rows.parquet"):
+        [sample] = read_rows(way, root=pictures)
+        assert (sample.options, sample.answer) == (("green", "red"), 0)
+        assert sample.metadata == {"seen": {"first": "blue", "others": ["red", "green"]}}
+
+
 def test_the_transform_of_a_dataset_makes_its_rows(pictures: Path) -> None:
     stored = datasets.Dataset.from_list([{"number": 7}])
     [sample] = read_rows(

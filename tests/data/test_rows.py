@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from vlmrobust.data import Row, RowsError, read_rows, samples_from
+from vlmrobust.data.fields import AnswerAs
 from vlmrobust.data.files import fill_shared_images
 from vlmrobust.types import open_image
 
@@ -256,6 +257,36 @@ def test_answer_as(write: Callable[..., Path]) -> None:
     assert read_rows(path, answer_as="index")[0].answer == 2
 
 
+@pytest.mark.parametrize("answers", [(1, 2, 3), ("1", "3"), (3, 2.0)])
+def test_answers_that_count_from_one_are_refused_as_a_whole(
+    write: Callable[..., Path], answers: tuple[object, ...]
+) -> None:
+    options = ["red", "blue", "green"]
+    path = write(*(row(f"q{number}", options=options, answer=answer) for number, answer in enumerate(answers)))
+    with pytest.raises(RowsError, match=r"all rows: field 'answer': .*; if they count from 1, subtract 1"):
+        read_rows(path, on_error="record")
+
+
+@pytest.mark.parametrize(
+    ("answers", "answer_as", "good"),
+    [
+        ((0, 2, 3), "any", 2),  # 3 is a typing error
+        ((3,), "any", 0),
+        ((1, 2, 4), "any", 2),
+        (("B", "C", "3"), "any", 2),
+        ((1, 2, 3), "letter", 0),
+    ],
+)
+def test_other_numbers_cost_their_row_alone(
+    write: Callable[..., Path], answers: tuple[object, ...], answer_as: AnswerAs, good: int
+) -> None:
+    options = ["red", "blue", "green"]
+    rows = [row(f"q{number}", options=options, answer=answer) for number, answer in enumerate(answers)]
+    spare = row("spare", options=options, answer="A")
+    samples = read_rows(write(*rows, spare), on_error="record", answer_as=answer_as)
+    assert (len(samples), len(samples.problems)) == (good + 1, len(answers) - good)
+
+
 @pytest.mark.parametrize(("suffix", "delimiter"), [(".csv", ","), (".tsv", "\t")])
 def test_tables(folder: Path, suffix: str, delimiter: str) -> None:
     path = folder / f"rows{suffix}"
@@ -462,6 +493,21 @@ def test_a_parquet_file(folder: Path) -> None:
         read_rows(folder / "rows.parquet")
 
 
+def test_a_parquet_file_without_rows(folder: Path) -> None:
+    pd = pytest.importorskip("pandas")
+    pd.DataFrame([row("q1")])[:0].to_parquet(folder / "rows.parquet")
+    with pytest.raises(RowsError, match="expected at least one row, got none"):
+        read_rows(folder / "rows.parquet")
+    (folder / "rows.parquet").write_bytes(b"")
+    with pytest.raises(ValueError, match="expected a file, a folder or a Hugging Face dataset, got 'parquet'"):
+        read_rows(folder / "rows.parquet")
+
+
+def test_a_limit_of_any_size(folder: Path) -> None:
+    (folder / "rows.jsonl").write_text(json.dumps(row("q1")))
+    assert len(read_rows(folder / "rows.jsonl", limit=10**30)) == 1
+
+
 def test_a_cell_longer_than_csv_takes_by_default(folder: Path) -> None:
     before = csv.field_size_limit()
     (folder / "rows.csv").write_text(
@@ -479,6 +525,14 @@ def test_rows_that_are_left_out_are_listed_and_are_no_problem() -> None:
     assert (samples.problems, samples.left_out) == ((), ("a, row 0: an open question",))
     with pytest.raises(RowsError, match="a, row 0: an open question"):
         samples_from(rows[:1])
+
+
+@pytest.mark.parametrize(("name", "separator"), [("rows.csv", ";"), ("rows.csv", "\t"), ("rows.tsv", ",")])
+def test_a_table_with_another_separator_is_refused_at_its_header(folder: Path, name: str, separator: str) -> None:
+    cells = [["id", "image", "question", "options", "answer"], ["q1", "red.png", "Which?", '"[""a"", ""b""]"', "A"]]
+    (folder / name).write_text("\n".join(map(separator.join, cells)))
+    with pytest.raises(RowsError, match=r"^1 problem .*\n.* line 1: expected several columns.* the separator"):
+        read_rows(folder / name)
 
 
 def test_a_column_that_a_header_has_twice_is_refused(folder: Path) -> None:

@@ -234,3 +234,8 @@ def test_what_is_needed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "inspect_ai.log", None)
     with pytest.raises(ImportError, match=r"needs inspect_ai: pip install vlmrobust\[harnesses\]"):
         read_inspect(LOGS / "base.eval")
+
+
+def test_a_target_is_the_letter_of_a_choice_whatever_the_choices_say(log: EvalLog, tmp_path: Path) -> None:
+    [prompt] = read_inspect(write_log(with_fields(log, choices=["B", "A"], target="A"), tmp_path)).prompts
+    assert prompt.sample.answer == 0

@@ -293,3 +293,23 @@ def test_rows_that_do_not_add_up_are_counted(tmp_path: Path, suffix: str) -> Non
     assert [prompt.sample.id for prompt in read.prompts] == ["7", "8"]
     assert [problem.partition(": ")[0] for problem in read.problems] == [f"{log.name}, line {n}" for n in (2, 3, 5)]
     assert "expected 6 cells, got 1 more" in read.problems[0]
+
+
+@pytest.mark.parametrize("answer", ["A", "B"])
+def test_the_answer_is_the_letter_of_a_column_whatever_the_options_say(tmp_path: Path, answer: str) -> None:
+    read = read_vlmevalkit(write_log(tmp_path, {**ROW, "A": "B", "B": "A", "answer": answer}))
+    assert [prompt.sample.answer for prompt in read.prompts] == ["AB".index(answer)]
+
+
+def test_an_answer_that_is_an_option_text(tmp_path: Path) -> None:
+    [prompt] = read_vlmevalkit(write_log(tmp_path, {**ROW, "answer": "blue"})).prompts
+    assert prompt.sample.answer == 1
+
+
+def test_an_open_question_is_a_problem_of_its_options(tmp_path: Path) -> None:
+    opened = {**ROW, "index": 8, "A": None, "B": None, "answer": "3.5"}
+    read = read_vlmevalkit(write_log(tmp_path, ROW, opened))
+    assert len(read) == 1
+    assert read.problems == (
+        "Model_Colours.tsv, line 3: sample '8', field 'options': expected a list of options, got none",
+    )

@@ -2,6 +2,7 @@
 
 import math
 import sys
+import warnings
 from io import BytesIO
 
 import matplotlib as mpl
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from PIL import Image
 
 from vlmrobust import Report, plots
@@ -52,6 +54,20 @@ def test_a_condition_has_the_same_colour_in_every_plot(report):
     first, second = colours("accuracy"), colours("correct_probability")
     assert first.items() >= second.items()
     assert len(set(first.values())) == len(first) == 7
+
+
+def test_characters_that_the_font_lacks_are_taken_from_another_one(make_report, monkeypatch):
+    other = "Last Resort High-Efficiency"
+    if other not in fontManager.get_font_names():
+        pytest.skip("this version of matplotlib has no other font with all characters")
+    report = make_report([(str(number), name, {}) for number in range(6) for name in ("base", "大声")])
+    monkeypatch.setattr("vlmrobust.plots.look._FURTHER_FONTS", ())
+    with pytest.warns(UserWarning, match="missing from font"):
+        report.plot().savefig(BytesIO())
+    monkeypatch.setattr("vlmrobust.plots.look._FURTHER_FONTS", ("no such font", other))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report.plot().savefig(BytesIO())
 
 
 def test_other_conditions_get_different_colours(make_report):

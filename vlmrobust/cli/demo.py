@@ -40,9 +40,11 @@ def demo(
     from .. import demo as bundled
     from ..evaluator import Evaluator
     from ..perturbations import paper_conditions
+    from .preview import check_out
 
-    say("Loading a small bundled vision-language model (a Qwen2.5-VL with a few million weights) …")
     with refusals(context):
+        check_out(out, html)
+        say("Loading a small bundled vision-language model (a Qwen2.5-VL with a few million weights) …")
         model = bundled.model()
         scenes = bundled.samples(samples, seed)
         report = Evaluator(model, paper_conditions(), seed=seed).run(scenes, out)

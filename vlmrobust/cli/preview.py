@@ -31,7 +31,7 @@ _CLASSES = {
 }
 
 
-def check_out(out: Path, page: Path | None = None) -> None:
+def check_out(out: Path | None, page: Path | None = None) -> None:
     """Refuse a run directory or page that cannot be written.
 
     Raises:

@@ -150,8 +150,12 @@ def report(
         check_formats(csv=csv, json=json, by=by, contrast=contrast)
         if frame is not None and frame.suffix not in _FRAMES:
             raise ValueError(f"--frame: expected a file whose name ends in .csv or .parquet, got {frame.name!r}")
+        if plot is not None and not plot.suffix:  # matplotlib would add one
+            raise ValueError(f"--plot: expected a file whose name ends in .png, .svg or .pdf, got {str(plot)!r}")
         if data is not None and html is None:
             raise ValueError("--data: expected --html with it, whose page shows the images")
+        if latex is not None and (contrast is not None or labels is not None):
+            raise ValueError("--latex: cannot be combined with --contrast or --labels; it writes the overview")
         if labels is not None and (by or contrast or metrics):
             raise ValueError("--labels: cannot be combined with --by, --contrast or --metrics")
         keys = options.listed(by)

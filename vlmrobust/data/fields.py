@@ -19,6 +19,7 @@ __all__ = [
     "index_of",
     "is_missing",
     "looks_nested",
+    "mere_number",
     "name_of",
     "nested_or_text",
     "options_of",
@@ -29,6 +30,7 @@ AnswerAs = Literal["any", "index", "letter", "text"]
 _BOOLEANS = ("true", "false")
 _OBJECT = re.compile(r"\s*\{\s*(?:[\"']|\}\s*\Z)")
 _CLOSED_BY = {"[": "]", "{": "}"}
+_LABEL = re.compile(r"\s*(?:\((\d{1,2})\)|(\d{1,2})[.)](?!\d))")
 
 
 def from_json(text: str | bytes) -> Any:
@@ -201,6 +203,8 @@ def options_of(value: Any) -> tuple[str, ...]:
         value = [value[letter] for letter in letters]
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
         raise ValueError(f"expected a list of options, got {type(value).__name__}: {value!r:.80}")
+    if not value:
+        raise ValueError("expected a list of options, got none")
     for index, option in enumerate(value):
         if not isinstance(option, str | int | float) or option != option:
             raise ValueError(f"expected text in every option, got {type(option).__name__} at index {index}: {option!r}")
@@ -211,9 +215,10 @@ def index_of(value: Any, options: Sequence[str], written_as: AnswerAs = "any") -
     """Return the index of the option that a cell names.
 
     Three readings are tried: an index from 0 (`2`, `"2"`), a capital letter (`"C"`, `"(C)"`, `"C."`, `"C. blue"` if the
-    third option is "blue"), and an option's exact text, ignoring white space. A lower-case letter counts only with its
-    option's text (`"c. blue"`). All valid readings have to agree: with the options 1, 2, 3 the answer "2" is the index
-    of one option and the text of another, and is refused unless `written_as` decides.
+    third option is "blue"), and an option's exact text, ignoring white space, or the number that the text begins
+    with if all options are numbered ("1. red", "2. blue"). A lower-case letter counts only with its option's text
+    (`"c. blue"`). All valid readings have to agree: with the options 1, 2, 3 the answer "2" is the index of one
+    option and the text of another, and is refused unless `written_as` decides.
 
     Args:
         value: the cell.
@@ -248,12 +253,27 @@ def index_of(value: Any, options: Sequence[str], written_as: AnswerAs = "any") -
     raise ValueError(f"expected {expected if written_as == 'any' else f'the {written_as} of an option'}, got {got}")
 
 
-def _as_index(value: Any, count: int) -> int | None:
+def mere_number(value: Any, options: Sequence[str]) -> int | None:
+    """Return the number in a cell; None = it holds none, or an option's text.
+
+    Example:
+        >>> mere_number("2", ["red", "blue"]), mere_number("2", ["1", "2"])
+        (2, None)
+    """
+    return _number_of(value) if _as_text(value, options) is None else None
+
+
+def _number_of(value: Any) -> int | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, str) and value.strip().isdecimal():
+    if isinstance(value, str) and re.fullmatch(r"\s*\d{1,18}\s*", value):  # Python parses no number of any length
         value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < count else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _as_index(value: Any, count: int) -> int | None:
+    number = _number_of(value)
+    return number if number is not None and 0 <= number < count else None
 
 
 def _as_letter(value: Any, options: Sequence[str]) -> int | None:
@@ -276,7 +296,16 @@ def _as_text(value: Any, options: Sequence[str]) -> int | None:
     # Spreadsheets convert True to TRUE, in the answer or in an option.
     word = text.strip().lower()
     alike = (index for index, option in enumerate(options) if word in _BOOLEANS and option.strip().lower() == word)
-    return next(chain(exact, alike), None)
+    return next(chain(exact, alike, _labelled(text, options)), None)
+
+
+def _labelled(text: str, options: Sequence[str]) -> Iterator[int]:
+    """Yield the option whose text begins with a number, such as 2 in "2. blue", if all are numbered from 0 or 1."""
+    labels = [int(found[1] or found[2]) for found in map(_LABEL.match, options) if found]
+    count = len(options)
+    if sorted(labels) in (list(range(count)), list(range(1, count + 1))):
+        number = _number_of(text.removesuffix(".0").strip(" ().:"))
+        yield from (index for index, label in enumerate(labels) if label == number)
 
 
 def _same_text(first: str, second: str) -> bool:

@@ -4,6 +4,7 @@ Images stay encoded: files are far smaller than pixels.
 """
 
 import csv
+import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -98,8 +99,7 @@ class _Lines:
 
     def begin(self) -> int:
         """Start a row, and return the number of its first line, from 1."""
-        self._before += len(self.taken)
-        self.taken = []
+        self._before, self.taken = self._before + len(self.taken), []
         return self._before + 1
 
     def give_back(self) -> None:
@@ -121,6 +121,10 @@ def _read_table(delimiter: str) -> Callable[[Path], Iterator[Row]]:
                 return
             if twice := [name for name in names if names.count(name) > 1]:  # `csv` would read the last of them
                 yield Row(f"{path.name}, line 1", {}, f"expected distinct column names, got {twice[0]!r} twice")
+                return
+            if len(names) == 1 and (other := re.search(r"[,;|\t]", names[0])):
+                got = f"{names[0]!r:.80}: is {other[0]!r} the separator?"
+                yield Row(f"{path.name}, line 1", {}, f"expected several columns separated by {delimiter!r}, got {got}")
                 return
             values: Mapping[Any, Any] | None = {}
             while values is not None:
@@ -228,13 +232,20 @@ def _rows_of(dataset: Any) -> Iterator[dict[str, Any]]:
             return
         shown = (dataset.format["columns"], dataset.format["output_all_columns"])
     dataset = _undecoded(dataset.with_format(None, *shown))
-    features = (dataset.features or {}).items()
-    labels = {column: feature.names for column, feature in features if isinstance(feature, datasets.ClassLabel)}
     for row in dataset:
-        # A number is a place among these names, not among the row's options; -1 is no label.
-        numbers = {column: row.get(column) for column in labels}
-        known = {column: number for column, number in numbers.items() if isinstance(number, int) and number >= 0}
-        yield {**row, **{column: labels[column][number] for column, number in known.items()}}
+        yield _named(row, dataset.features)
+
+
+def _named(value: Any, feature: Any) -> Any:
+    """Return a value with the names of its class labels, at any depth."""
+    if isinstance(value, Mapping) and isinstance(feature, Mapping):
+        return {name: _named(part, feature.get(name)) for name, part in value.items()}
+    if isinstance(value, list):
+        inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
+        return [_named(part, inner) for part in value]
+    # A number is a place among these names, not among the row's options; -1 is no label.
+    is_label = hasattr(feature, "names") and isinstance(value, int) and value >= 0
+    return feature.names[value] if is_label else value
 
 
 def _undecoded(dataset: Any) -> Any:
@@ -275,8 +286,19 @@ def read_parquet(files: Sequence[Path]) -> Iterator[Row]:
     Raises:
         ValueError: `datasets` is not installed, or a file is not Parquet.
     """
-    loaded = _loaded("parquet", split="rows", streaming=True, data_files={"rows": [str(file) for file in files]})
-    return _numbered(loaded, files[0].name if len(files) == 1 else str(files[0].parent))
+    place = files[0].name if len(files) == 1 else str(files[0].parent)
+    if not (filled := [str(file) for file in files if _has_rows(file)]):  # `datasets` fails at a file without rows
+        return iter(())
+    return _numbered(_loaded("parquet", split="rows", streaming=True, data_files={"rows": filled}), place)
+
+
+def _has_rows(file: Path) -> bool:
+    from pyarrow import ArrowException, parquet
+
+    try:
+        return bool(parquet.read_metadata(file).num_rows)
+    except (ArrowException, OSError):  # `datasets` says what is wrong with the file
+        return True
 
 
 def _loaded(name: str, *arguments: Any, **options: Any) -> Any:

@@ -20,6 +20,7 @@ from .fields import (
     index_of,
     is_missing,
     looks_nested,
+    mere_number,
     name_of,
     nested_or_text,
     options_of,
@@ -87,6 +88,7 @@ class RowReader:
     Attributes:
         problems: one message per problem.
         changes: one message per decoded image that is changed before the model sees it.
+        counted: the answer as a mere number, and the number of options; None = it is read otherwise.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class RowReader:
         self.row, self.columns, self.root, self.answer_as, self.fetch = row, columns, root, answer_as, fetch
         self.problems: list[str] = []
         self.changes: list[str] = []
+        self.counted: tuple[int, int] | None = None
         self._used: set[str] = set()
         self._name = "<no id>"
 
@@ -129,6 +132,8 @@ class RowReader:
         if options is not None:
             index = partial(index_of, options=options, written_as=self.answer_as)
             fields["answer"] = self._read("answer", index, required=True)
+            answer = mere_number(self._cell("answer"), options) if self.answer_as in ("any", "index") else None
+            self.counted = None if answer is None else (answer, len(options))
             fields["distractor"] = self._read("distractor", index)
             fields["texts"] = self._texts(options)
         fields["group"] = self._read("group", name_of)

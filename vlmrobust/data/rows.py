@@ -4,6 +4,7 @@ Images at URLs are downloaded on request, by `Downloader`.
 """
 
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -35,6 +36,10 @@ CONNECTIONS = 8  # at the same time; hosts of datasets reject more
 _CONNECT_SECONDS, _READ_SECONDS, _RETRIES = 10.0, 30.0, 3
 _TEMPORARY = (429, 500, 502, 503, 504)  # status codes worth a retry
 _SHOWN = 20
+_FROM_ONE = (
+    "all rows: field 'answer': expected indices from 0, got numbers that include the number of options and no 0; if "
+    "they count from 1, subtract 1 or write letters"
+)
 _OF_ROW = re.compile(r"^.*?: (sample ('[^']*'|\"[^\"]*\"), )?")  # the beginning of a problem, which names its row
 
 
@@ -108,7 +113,8 @@ def samples_from(
             `{"images": ["image_1", "image_2"]}`; marks `<image 1>` in the question, one for each, give their places.
         root: the folder that relative image paths start from; None = the current one.
         on_error: "raise" collects all problems into one error. "record" leaves invalid rows out and lists them in
-            `problems`; a row that only has an invalid image file stays, so that a run lists it as an error.
+            `problems`; a row that only has an invalid image file stays, so that a run lists it as an error. Answers
+            that seem to count options from 1 are always an error.
         check_images: decode every image now, and list in `changes` those that are changed; otherwise only check that
             the files exist.
         answer_as: how `answer` and `distractor` are written, see `fields.index_of`: "any" accepts an index, a letter or
@@ -148,12 +154,22 @@ def samples_from(
             places[sample.id] = reader.row.place
             samples.append(sample)
     problems = [problem for reader in readers for problem in reader.problems]
+    if _count_from_one(reader.counted for reader in readers):
+        # Leaving out the rows with the last option would keep all others, with the wrong answers.
+        raise RowsError([_FROM_ONE, *problems])
     if problems and on_error == "raise":
         raise RowsError(problems)
     if not samples:
         raise RowsError([*problems, *left_out] or ["expected at least one row, got none"])
     changes = [change for reader in readers for change in reader.changes]
     return Samples(samples, problems, left_out, changes)
+
+
+def _count_from_one(counted: Iterable[tuple[int, int] | None]) -> bool:
+    """Return whether answers that are mere numbers count the options from 1 rather than 0."""
+    pairs = [pair for pair in counted if pair is not None]
+    numbers = {number for number, _ in pairs}
+    return len(numbers) > 1 and min(numbers) > 0 and any(number == count for number, count in pairs)
 
 
 def read_rows(
@@ -214,7 +230,7 @@ def limited(rows: Iterator[Row], limit: int | None) -> Iterator[Row]:
     """
     if limit is not None and limit < 1:
         raise ValueError(f"expected a limit of at least 1, got {limit}")
-    return islice(rows, limit)
+    return islice(rows, None if limit is None else min(limit, sys.maxsize))
 
 
 def check_no_parts(file: Path, where: str = "", **selected: object) -> None:

@@ -20,6 +20,7 @@ from ..data import Row, RowsError, samples_from
 from ..data.fields import index_of
 from ..data.row import NUMBERED_MARK
 from ..metrics import Metric, PairedMetric
+from ..prompting import LETTERS
 from ..report import Report
 from ..types import Prompt, Response, Sample
 from ..types.image import DerivedImage
@@ -287,12 +288,13 @@ class LogRows:
         return Imported(prompts, responses, tuple(self._problems))
 
 
-def sample_of(place: str, values: Mapping[str, Any]) -> Sample:
+def sample_of(place: str, values: Mapping[str, Any], *, lettered: bool = False) -> Sample:
     """Make the sample of one row, with the checks of `data.samples_from`.
 
     Args:
         place: the place of the row, for messages.
         values: `id`, `question`, `options`, `answer`, `metadata`, and `images` if the log has them.
+        lettered: the harness writes answers as letters, so that "A" means the first option, whatever its text.
 
     Raises:
         RowsError: the row is invalid; the message names place, sample and field of each problem.
@@ -301,7 +303,9 @@ def sample_of(place: str, values: Mapping[str, Any]) -> Sample:
         LoggedImage(source=f"{place}, sample {values.get('id')!r}{f', image {number}' if number > 1 else ''}")
         for number in range(1, max(1, _image_count(values)) + 1)
     ]
-    [sample] = samples_from([Row(place, {**values, "images": images})])
+    options = values.get("options") or ()
+    is_letter = lettered and values.get("distractor") is None and values.get("answer") in [*LETTERS[: len(options)]]
+    [sample] = samples_from([Row(place, {**values, "images": images})], answer_as="letter" if is_letter else "any")
     return sample
 
 

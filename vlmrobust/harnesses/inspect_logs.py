@@ -138,7 +138,7 @@ def sample_from(logged: InspectSample) -> Sample:
         "answer": logged.target[0],
         "metadata": {name: value for name, value in logged.metadata.items() if name != RECORD},
     }
-    return sample_of(logged.place, {**logged.metadata.get(RECORD, {}), **values})
+    return sample_of(logged.place, {**logged.metadata.get(RECORD, {}), **values}, lettered=bool(logged.choices))
 
 
 def _text_and_images(messages: Any) -> tuple[str, list[Any]]:

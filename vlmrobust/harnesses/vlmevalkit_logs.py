@@ -220,7 +220,7 @@ def _sample(place: str, row: Mapping[str, Any], index: str, pictures: Mapping[st
     if index in pictures:
         cell = pictures[index]  # one image, or a Python list of images
         values["images"] = list(map(from_base64, from_cell(cell) if looks_nested(cell) else [cell]))
-    return sample_of(place, values)
+    return sample_of(place, values, lettered=True)
 
 
 def _options(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -192,6 +192,15 @@ _LOOK: Any = {
 }
 
 
+# Fonts with characters that matplotlib's own lacks; one character after another is taken from the first that has it.
+_FURTHER_FONTS = (
+    "Noto Sans CJK JP", "Noto Sans CJK SC", "Source Han Sans SC", "Source Han Sans JP", "WenQuanYi Zen Hei",
+    "WenQuanYi Micro Hei", "Droid Sans Fallback", "Microsoft YaHei", "SimHei", "Yu Gothic", "Malgun Gothic",
+    "PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo", "Arial Unicode MS", "IPAexGothic", "NanumGothic",
+    "Noto Sans Devanagari", "Noto Sans Thai",
+)  # fmt: skip
+
+
 def look() -> AbstractContextManager[None]:
     """Return a context in which new figures have the library's style; it restores the global settings.
 
@@ -204,7 +213,11 @@ def look() -> AbstractContextManager[None]:
         if error.name != "matplotlib":
             raise
         raise ImportError("expected matplotlib for a plot, found none; pip install 'vlmrobust[plot]'") from error
-    return mpl.rc_context(_LOOK)
+    from matplotlib.font_manager import fontManager
+
+    installed = set(fontManager.get_font_names())
+    families = [*mpl.rcParams["font.family"], *(name for name in _FURTHER_FONTS if name in installed)]
+    return mpl.rc_context({**_LOOK, "font.family": families})
 
 
 def figure(width: float, height: float) -> "Figure":

@@ -1,6 +1,8 @@
 """Retries: which failures are retried, after which pauses and how often; a timeout bounds an attempt as a whole."""
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -351,6 +353,65 @@ def test_a_request_that_is_read_slowly_times_out():
         client.close()
         for connection, _ in held:
             connection.close()
+
+
+@pytest.fixture
+def redirecting():
+    """Return the address of a server that redirects requests with the status in their path, and what it has seen."""
+    seen = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self):
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            seen.append((self.command, self.path, body))
+            status = int(self.path.split("/")[1])
+            self.send_response(status)
+            if status != 200:
+                self.send_header("Location", self.path.replace(str(status), "200"))
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def do_GET(self):
+            self.answer()
+
+        def do_POST(self):
+            self.answer()
+
+        def log_message(self, *arguments):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", seen
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "method", "told"), [(301, "POST", 1), (302, "POST", 1), (303, "GET", 0), (307, "POST", 0)]
+)
+def test_a_redirected_request_is_repeated_as_it_was(redirecting, caplog, status, method, told):
+    address, seen = redirecting
+    with make_client("test", base_url=f"{address}/{status}/v1", api_key="key", timeout=5.0) as client:
+        for _ in range(2):
+            assert client.post("/chat/completions", cast_to=str, body={"model": "m"}) == "{}"
+    assert [verb for verb, _, _ in seen] == ["POST", method] * 2
+    assert seen[1][1:] == ("/200/v1/chat/completions", b'{"model":"m"}' if method == "POST" else b"")
+    assert caplog.text.count("give its new address as base_url") == told
+
+
+def test_a_process_that_ends_with_an_open_connection_writes_nothing(redirecting):
+    script = (
+        "import sys; from vlmrobust.models.server.client import make_client\n"
+        "client = make_client('test', base_url=sys.argv[1], api_key='key', timeout=5.0)\n"
+        "client.post('/chat/completions', cast_to=str, body={})\n"
+    )
+    call = [sys.executable, "-c", script, f"{redirecting[0]}/200/v1"]
+    ended = subprocess.run(call, capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stderr == ""
 
 
 def test_an_idle_connection_is_closed_before_the_server_closes_it(monkeypatch):

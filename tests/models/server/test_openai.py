@@ -477,6 +477,31 @@ def test_a_local_server_needs_no_key_but_openais_does(monkeypatch):
         OpenAIModel("toy")
 
 
+@pytest.mark.parametrize("given", [f"{KEY}\n", f" {KEY} "])
+def test_white_space_around_key_and_address_is_left_out(server, monkeypatch, given):
+    monkeypatch.setenv("OPENAI_API_KEY", given)
+    prompt = Prompt.of(varied_samples()[0])
+    for key in (None, given):
+        model = OpenAIModel("toy", f" {server.url}\n", key, max_retries=0)
+        assert model.respond([prompt])[0].status == "answered"
+        model._client.close()
+
+
+@pytest.mark.parametrize("key", [f"{KEY}\nx: y", "ключ"])
+def test_a_key_that_no_header_can_hold_is_refused_unrepeated(key):
+    with pytest.raises(ValueError, match="field 'api_key': expected printable ASCII characters") as refused:
+        OpenAIModel("toy", "http://localhost:1/v1", key)
+    assert key not in str(refused.value)
+
+
+@pytest.mark.parametrize("address", ["localhost:8000/v1", "localhost", "http://", "ftp://host/v1", "/v1"])
+def test_an_address_without_scheme_or_host_is_refused(address):
+    with pytest.raises(
+        ValueError, match=r"field 'base_url': expected an address such as .* without http:// or https://"
+    ):
+        OpenAIModel("toy", address, KEY)
+
+
 def test_without_the_client_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(ImportError, match=r"OpenAIModel needs the openai client: pip install vlmrobust\[api\]"):

@@ -81,10 +81,27 @@ def test_a_text_in_parts_is_joined():
     assert make_reply(parts, [make_entry(b"B")]).content == "<think>a</think>B"
 
 
-@pytest.mark.parametrize("fields", [{"reasoning": "", "reasoning_content": "a"}, {"reasoning": "a"}])
+DETAILS = [{"type": "reasoning.text", "text": "a"}, {"type": "reasoning.encrypted", "data": "x"}]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"reasoning": "", "reasoning_content": "a"},
+        {"reasoning": "a"},
+        {"reasoning_details": DETAILS},  # MiniMax
+        {"reasoning": "a", "reasoning_details": DETAILS},
+    ],
+)
 def test_an_empty_field_hides_no_thought(fields):
     completion = {"choices": [{"message": {"content": "B", **fields}, "finish_reason": "stop"}]}
     assert Reply.of(completion).reasoning == "a"
+
+
+@pytest.mark.parametrize("details", [None, [], DETAILS[1:], "a"])
+def test_details_without_a_text_are_no_thought(details):
+    message = {"content": "B", "reasoning": None, "reasoning_details": details}
+    assert Reply.of({"choices": [{"message": message, "finish_reason": "stop"}]}).reasoning is None
 
 
 def test_a_thought_may_be_a_part_of_the_content():

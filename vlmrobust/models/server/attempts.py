@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 UNSUPPORTED = (400, 422, 500, 501)
 """Statuses of a request that the server does not support; with some servers, a template that raises is a 500."""
 
+_MOVED, _REPEATED = (301, 302), 307  # statuses of redirects
 _CHUNK = 65_536  # bytes per write
 CONNECT_TIMEOUT = 5.0  # seconds, the official client's default
 # Seconds after which an idle connection is closed: well before uvicorn does (5 s, as long as the official client keeps
@@ -53,11 +54,14 @@ def bounded_client(timeout: float) -> tuple[Any, Any]:
                 deadline.until = None
 
         def __del__(self) -> None:
-            if not self.is_closed:
-                self.close()
+            try:
+                if not self.is_closed:
+                    self.close()
+            except Exception:  # noqa: BLE001 - the interpreter exits, and its modules are gone
+                pass
 
     limits = Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT))
-    client = Bounded(timeout=limits)
+    client = Bounded(timeout=limits, event_hooks={"response": [_Redirects()]})
     # Only the library's own transports read proxies, certificates and so on from the environment; their network backend
     # is not part of the public interface.
     for transport in filter(None, (client._transport, *client._mounts.values())):
@@ -68,6 +72,27 @@ def bounded_client(timeout: float) -> tuple[Any, Any]:
         else:
             logger.warning("timeout=%g bounds each wait for the server, not the request as a whole", timeout)
     return client, limits
+
+
+class _Redirects:
+    """Lets a redirected POST be repeated at its new address; HTTP libraries turn one with 301 or 302 into a GET."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def __call__(self, response: Any) -> None:
+        """Treat the response as a redirect that keeps the method, and log its address once."""
+        if response.status_code not in _MOVED or response.request.method != "POST":
+            return
+        response.status_code = _REPEATED
+        to = response.headers.get("location", "nowhere")
+        if to not in self._told:
+            self._told.add(to)
+            logger.warning(
+                "the server redirects requests from %s to %s; give its new address as base_url",
+                response.request.url,
+                to,
+            )
 
 
 class _Deadline(threading.local):

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["ANY_KEY", "Memo", "Pool", "make_client", "secrets_of"]
 
 
+_EXPECTED = "field 'base_url': expected an address such as http://localhost:8000/v1"
+_NOT_QUOTED = "(not quoted here, since it may contain a key)"
 ANY_KEY = "any"
 """The key sent if none is given: the client requires one, a local server ignores it."""
 
@@ -35,7 +37,7 @@ def make_client(user: str, *, base_url: str | None, api_key: str | SecretStr | N
 
     Raises:
         ImportError: the client is not installed; the message says what to install.
-        ValueError: the address is invalid.
+        ValueError: the address or the key is invalid.
         openai.OpenAIError: no key for OpenAI's own server.
     """
     try:
@@ -43,21 +45,24 @@ def make_client(user: str, *, base_url: str | None, api_key: str | SecretStr | N
     except ImportError as error:
         raise ImportError(f"{user} needs the openai client: pip install vlmrobust[api]") from error
     key = api_key.get_secret_value() if isinstance(api_key, SecretStr) else api_key
-    if key is None and base_url is not None and not os.environ.get("OPENAI_API_KEY"):
+    key = (os.environ.get("OPENAI_API_KEY", "") if key is None else key).strip()  # files end in a line break
+    if not (key.isascii() and key.isprintable()):
+        raise ValueError("field 'api_key': expected printable ASCII characters, got others (the key is not shown)")
+    if not key and api_key is None and base_url is not None:
         key = ANY_KEY
+    base_url = (base_url or os.environ.get("OPENAI_BASE_URL", "")).strip() or None
     try:
-        address = urlsplit(base_url or os.environ.get("OPENAI_BASE_URL") or "")
+        address = urlsplit(base_url or "")
         _ = address.port
     except ValueError:
-        raise ValueError(
-            "field 'base_url': expected an address such as http://localhost:8000/v1, got one with an invalid host or "
-            "port (not quoted here, since it may contain a key)"
-        ) from None
+        raise ValueError(f"{_EXPECTED}, got one with an invalid host or port {_NOT_QUOTED}") from None
+    if base_url and (address.scheme not in ("http", "https") or not address.hostname):
+        raise ValueError(f"{_EXPECTED}, got one without http:// or https:// and a host {_NOT_QUOTED}")
     query = dict(parse_qsl(address.query, keep_blank_values=True))
     http_client, timeouts = bounded_client(timeout)
     return OpenAI(
         base_url=urlunsplit(address._replace(query="")) if query else base_url,
-        api_key=key,
+        api_key=None if key == "" and api_key is None else key,
         max_retries=0,
         timeout=timeouts,
         default_query=query or None,

@@ -194,7 +194,7 @@ class Reply:
             raise ValueError("expected a choice with a message, got none")
         thought, text = _split(field_of(message, "content") or field_of(message, "refusal") or "")
         # vLLM has `reasoning` (formerly `reasoning_content`), other servers `reasoning_content`; one may be empty.
-        apart = (*(field_of(message, name) for name in ("reasoning", "reasoning_content")), thought)
+        apart = (*(field_of(message, name) for name in ("reasoning", "reasoning_content")), thought, _detailed(message))
         details = field_of(usage, "prompt_tokens_details")
         return cls(
             content=text,
@@ -355,6 +355,13 @@ def _split(content: Any) -> tuple[str | None, str]:
         elif kind != "reference":
             raise ValueError(f"expected content of type 'text' or 'thinking', got {kind!r}")
     return "".join(thoughts) if thoughts else None, "".join(texts)
+
+
+def _detailed(message: Any) -> str | None:
+    """Return the thought in `reasoning_details`: MiniMax has it only there, OpenRouter there too."""
+    parts = field_of(message, "reasoning_details")
+    texts = [field_of(part, "text") for part in (parts if isinstance(parts, list) else ())]
+    return "".join(text for text in texts if isinstance(text, str)) or None
 
 
 def _count(usage: Any, name: str) -> int | None:
