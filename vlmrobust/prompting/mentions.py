@@ -21,7 +21,8 @@ _LEAD = re.compile(
     r"|\b(?:options?|choice|letter|answer|alternative|the|an|that|to be|it is|it's|i think|i believe|i'd say"
     r"|probably|clearly|obviously|definitely|certainly|surely|most likely|likely|maybe|perhaps|possibly|indeed"
     r"|actually|simply|just|therefore|thus|so|then|hence|still|now|indicated by|given by|number"
-    r"|opción|вариант)\b(?!')|选项|選項|选择|選擇|是|为|為|は|보기)*+"
+    r"|opción|opção|opzione|alternativa|letra|lettre|lettera|opsi|pilihan|вариант|الخيار|विकल्प)\b(?!')"
+    r"|选项|選項|选择|選擇|是|为|為|は|보기|선택지|選択肢)*+"
 )
 _LETTER = re.compile(
     rf"(?<!{WORD})(?:(?<!{WORD}['-])[a-z](?!{WORD}|'{WORD}|-{WORD})|(?<![\d.,:/-])\d(?!{WORD}|[.,:/]\d|[%°]))"
@@ -36,7 +37,7 @@ _AFTER_LETTER = re.compile(
 # Letters certainly meant as options: after one of these words, in brackets or in bold; or bare, before `_AFTER_LETTER`.
 _LETTERS = re.compile(
     rf"(?:\b(?:options?|choices?|answers?|letter|candidates?|alternative)|选项|選項|보기)[\s:'*(_\[]*"
-    rf"(?<!{WORD})([a-z0-9])(?!{WORD}|'{WORD})|[(\[]\s*([a-z])\s*[)\]]|\*\*?\(?([a-z])[.):]?\*\*?"
+    rf"(?<!{WORD})([a-z0-9])(?!{WORD}|'{WORD})|(?<!{WORD})([a-z])(?=选项|選項)|[(\[]\s*([a-z])\s*[)\]]|\*\*?\(?([a-z])[.):]?\*\*?"
     r"|(?:(?:^|(?<=[.!?\n] )|(?<=[\n>→])|[,;:>→] |\b(?:so|thus|therefore|hence|that|and|but|only|or|not|nor|neither"
     r"|it's|that's|matches|fits|means|than|leaves|leaving|eliminates?|with|out|excludes?|of|is|be|choose|pick|say|both"
     rf"|either|between|\w+ly),? )[\s'*]*)([a-z])(?![-.)]?{WORD}|'{WORD}|\. [A-Z])"
@@ -243,7 +244,7 @@ class Reading:
                 is_certain = is_capital or match[group] not in "ai" or has_context
             else:
                 near = max(0, letter.start - 400), letter.end + 400
-                is_certain = is_capital and (group < 4 or (has_context and not _POINTS.search(self.text, *near)))
+                is_certain = is_capital and (group < 5 or (has_context and not _POINTS.search(self.text, *near)))
             if is_certain and letter.option is not None and text_starts.isdisjoint(range(letter.end, letter.end + 5)):
                 letters.append(letter)
         # An option's text may be its letter, or another's.
