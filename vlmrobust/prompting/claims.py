@@ -16,7 +16,16 @@ from typing import NamedTuple
 
 from .mentions import LIST_JOIN, Mention, Reading, whole_option
 
-__all__ = ["Claim", "bare_claim", "bare_mention", "by_polarity", "claims", "read_claim", "sole_claim"]
+__all__ = [
+    "Claim",
+    "bare_claim",
+    "bare_mention",
+    "by_polarity",
+    "claims",
+    "has_alternative",
+    "read_claim",
+    "sole_claim",
+]
 
 _COPULA = (
     r"(?:(?:is|are|was|be|becomes?|would be|should be|must be|will be|has to be|might be|could be|may be|(?:seems?"
@@ -39,20 +48,21 @@ _HEAD_TABLE = (
     ("answer", "answer",
      rf"\b(?: (?:to|for|of) (?:this |the )?'[^\n]{{0,300}}?'| (?!{_COPULA})(?:to|for|of|here|in|based|then|therefore"
      r"|thus|that|i|we|choice|option|letter|must|should|would|will|has|seems|appears|given)\b[^.,;:\n?!]{0,80}?)?"
-     rf"[\s*_#)\]']*+(?:{_COPULA}|[:=\n]|-{{1,2}}>?|→)", _ALONE),
+     rf"[\s*_#)\]']*+(?:{_COPULA}|[:=\n]|-{{1,2}}>?|[→⇒⟹])", r"(?<![^\W_])"),
     ("direct", "answer", r"[\s*_#)\]']++(?=[(\[]|[a-z]\b)", _ALONE),
-    ("answer", "option choice one response solution statement",
+    ("answer", "option choice one response solution statement guess pick",
      rf"\b(?: letter)?(?: here| that \w+)?[\s*_]*+(?:{_COPULA}|:)",
-     r"\b(?:correct|right|best|final|chosen|appropriate|matching|only|accurate|suitable|likely|remaining|true) "),
+     r"\b(?:correct|right|best|final|chosen|appropriate|matching|only|accurate|suitable|likely|remaining|true|my) "),
     ("choice", "choose pick select go_with going_with opt_for opting_for settle_on settle_for stick_with conclude",
      r"\b(?: that)?(?! (?:between|from|among))",
      r"\b(?:i|we|i'd|i'll|we'll|let's|let me|let us|i'm|must|should|therefore|thus|so|hence|and)(?: \w+){0,2} |^"
      r"|[.\n] ?"),
     ("subject", "correct right best accurate appropriate answer final", r"\b(?! of\b)",
      r"\b(?:is|are|must be|would be|should be|has to be|seems|as|being)(?: (?:\w+ly|therefore|thus|indeed))?"
-     r"(?: the)?(?: (?:most|only|best|correct|right|final))? "),
+     r"(?: the)?(?: (?:most|only|best|correct|right|final))? |\bis my (?:final )?"),
     ("subject", "正确 正確 对 對", r"(?![选選答])", "(?:选项|選項|项|項|是|才)(?:是|才是)?"),
     ("boxed", "boxed", r"\s*+\{", _ALONE),
+    ("boxed", "ans", r"\.?[\s*_]*+:", _ALONE),
     ("boxed", "conclusion verdict decision result final", r"(?: choice| decision)?[\s*_]*+[:\]]", _ALONE),
     ("boxed", "答案 答: 答え 回答 正解 解答 정답 답변 답 正确选项 正確選項 正确的选项 正確的選項"
      " 最佳选项 正答 उत्तर जवाब คำตอบ",
@@ -117,9 +127,9 @@ _NEGATED_AFTER = re.compile(
       (?:is|are|was|were|can|could|must|may|do|does|did|would|will|seems?|has|have)
         (?:\ (?:be|to\ be|also|all|both|therefore|thus|\w+ly)){{0,2}}\ {_REFUSED}
       |(?:is|are|was|were|do|does|did|ca|wo|could|would|has|have)n't\b|cannot\b|contradicts?\b|fails?\b|lacks?\b|misses\b)
-    |['*)\]]*\ ?[:=-]\ ?['*]*(?:no\b|{_REFUSED}|[✗❌✘])
-    |['*)\]]*(?:\ ?[✗❌✘]|(?:选项|選項)?是?(?:不|错|錯)|では(?:な|ありません)|じゃな|[이가]\ 아[니닙닌]|\ नहीं|\ غير\b
-      |\ n'est\ pas)""",
+    |['*)\]]*\ ?[:=-]\ ?['*]*(?:no\b|{_REFUSED}|[✗❌✘])|\)\ (?:wrong|incorrect|false)\b
+    |['*)\]]*(?:\.?\ ?[✗❌✘]|(?:选项|選項)?是?(?:不|错|錯)|では(?:な|ありません)|じゃな|[이가]\ 아[니닙닌]|\ नहीं
+      |\ غير\b|\ n'est\ pas)""",
     re.VERBOSE,
 )
 
@@ -178,7 +188,7 @@ def sole_claim(reading: Reading, start: int, position: int, end: int) -> Claim:
     return Claim(start, end, option, letter, option is None and bool(positive), tuple(rejected))
 
 
-def _has_alternative(reading: Reading, named: Mention, end: int) -> bool:
+def has_alternative(reading: Reading, named: Mention, end: int) -> bool:
     """Return whether another option is coordinated with this one ("B or C", "B, C", "A and B")."""
     join = _JOIN.match(reading.folded, named.end, end)
     other = reading.named_at(join.end(), end) if join else None
@@ -213,7 +223,7 @@ def read_claim(reading: Reading, start: int, position: int, end: int, *, search:
         return Claim(start, position, ambiguous=True)
     named = reading.named_at(position, end)
     if named is not None:
-        if named.option is None or _has_alternative(reading, named, end):
+        if named.option is None or has_alternative(reading, named, end):
             return Claim(start, named.end, ambiguous=True)
         if _NEGATED_AFTER.match(reading.folded, named.end, end):
             return Claim(start, named.end, rejected=(named.option,))
