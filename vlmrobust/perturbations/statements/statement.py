@@ -9,7 +9,8 @@ import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from .clauses import clause, declared, how_many, how_much, is_sentence, one_or_other, which_of_them, yes_or_no
+from .clauses import declared, how_many, how_much, is_sentence, one_or_other, which_of_them, yes_or_no
+from .subjects import clause
 from .what import what_or_who, which_one
 from .words import (
     AUXILIARY,

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from .clauses import clause
+from .subjects import clause
 from .words import (
     AUXILIARY,
     BE,
