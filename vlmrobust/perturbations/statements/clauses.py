@@ -42,7 +42,7 @@ __all__ = [
 def is_sentence(text: str) -> bool:
     """Return whether a text is a main clause: it begins with a subject, and a finite verb follows."""
     words = re.findall(r"[\w'’-]+", text.casefold())
-    if len(words) < 3 or text.rstrip().endswith("?"):
+    if len(words) < 3 or text.rstrip().endswith("?") or text == text.upper():
         return False
     if words[0] in PRONOUNS and words[1] not in PREPOSITIONS and not is_ing(words[1]):
         return True
@@ -81,6 +81,8 @@ def declared(auxiliary: str, rest: str, right: bool) -> str | None:
         every = re.match(r"(?:all|every|everyone|each|both|any)\b", subject)
         return None if every else f"{subject} {auxiliary} not {behind.replace('some ', 'any ')}"
     verb, _, objects = behind.partition(" ")
+    if auxiliary != "do" and any(base_verb(word) for word in re.findall(r"\band (\w+)", objects)):
+        return None  # "stand and look"
     return f"{subject} {inflected(verb, auxiliary)} {re.sub(r'^any ', '', objects)}".rstrip()
 
 

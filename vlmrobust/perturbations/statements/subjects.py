@@ -32,6 +32,9 @@ class Clause(NamedTuple):
     rest: str
 
 
+_FINITE = BE | {"has", "have", "had", "does", "do", "did"}
+
+
 def clause(text: str, auxiliary: str) -> Clause | None:
     """Return subject and rest of what follows an auxiliary, None where it is not sure where the subject ends.
 
@@ -43,6 +46,8 @@ def clause(text: str, auxiliary: str) -> Clause | None:
     words = text.split()
     if len(words) < 2 or any(word in ("that", "which", "who", "whose") for word in words[2:]):
         return None
+    if auxiliary in BE and any(word in _FINITE and before != "to" for before, word in pairwise(words)):
+        return None  # "(the hat) the man is wearing"
     ends = _be_ends(words) if auxiliary in BE | {"has", "have", "had"} else _verb_ends(words)
     if len(ends) != 1 or not 0 < ends[0] < len(words):
         return None
@@ -51,7 +56,9 @@ def clause(text: str, auxiliary: str) -> Clause | None:
 
 def _verb_ends(words: list[str]) -> list[int]:
     start = 2 if words[0].casefold() in DETERMINERS - PRONOUNS else 1
-    return [place for place, word in enumerate(words) if place >= start and base_verb(word)][:1]
+    ends = [place for place, word in enumerate(words) if place >= start and base_verb(word)][:1]
+    # A verb that is not known may come before: "the girl stuff her face".
+    return [place for place in ends if words[place - 1].casefold() not in DETERMINERS | PREPOSITIONS | {"and", "or"}]
 
 
 def _begins_predicate(words: list[str], place: int) -> bool:
@@ -61,8 +68,11 @@ def _begins_predicate(words: list[str], place: int) -> bool:
         return True
     if word.endswith("ly") and word not in LY_NOUNS:
         return bool(after)
-    attributive = before in DETERMINERS or (is_adjective(before) and before not in POSITIONS)
+    in_colour = before in COLOURS and place > 1 and words[place - 2] == "in"
+    attributive = before in DETERMINERS or (is_adjective(before) and before not in POSITIONS and not in_colour)
     if after == "than" and word.endswith("er"):
+        return True
+    if word in ("much", "far", "even") and after.endswith(("er", "more", "less")):
         return True
     if is_ing(word) or is_participle(word):
         return not attributive
@@ -87,7 +97,10 @@ def _be_ends(words: list[str]) -> list[int]:
     named = words[0][:1].isupper() or words[0].endswith("'s") or is_plural(words[0])
     if first not in DETERMINERS and not named:
         return []
-    start = place = 2 if first in DETERMINERS and words[1] != "of" else 1
+    start = 2 if first in DETERMINERS and words[1] != "of" else 1
+    while words[0][:1].isupper() and start < len(words) - 1 and words[start][:1].isupper():
+        start += 1  # "Light Sky Blue"
+    place = start
     owned = False  # the last words belong to "of"
     aside = 0  # where a place that goes with the noun, or is said of it, begins
     while place < len(words):
@@ -115,6 +128,8 @@ def _be_ends(words: list[str]) -> list[int]:
         for other in range(place + 2, len(words))
         if words[other].casefold() not in PREPOSITIONS | DETERMINERS and _begins_predicate(words, other)
     ]
+    if later[:1] == [place + 2] and words[place] == "in" and words[place + 1] in COLOURS:
+        return later[:1]  # "(the woman in blue) holding a bag"
     compared = [other for other in later if "than" in words[other + 1 : other + 3]]
     if len(compared) == 1:
         return compared
@@ -128,7 +143,10 @@ def _be_ends(words: list[str]) -> list[int]:
     return [] if (aside and _RELATION.match(rest)) or _has_two_places(rest) else [aside or place]
 
 
-_IN_THE_IMAGE = re.compile(r" (?:in|of) (?:the|this) (?:image|picture|photo\w*|scene|video|figure|diagram|map|graph)$")
+_IN_THE_IMAGE = re.compile(
+    r"(?: (?:at|in|near|towards) the (?:start|end|beginning|middle))?"
+    r"(?: (?:in|of) (?:the|this) (?:image|picture|photo\w*|scene|video|figure|diagram|map|graph))?$"
+)
 _PREDICATE = re.compile(r"(?:(?:on|to) the |)(?:left|right)(?: side)? of\b|between\b|about to\b")
 _RELATION = re.compile(
     r"behind|beside|next to|near|in front of|above|below|under|over|left of|right of|to the (?:left|right) of"
@@ -164,13 +182,11 @@ def _has_two_places(rest: str) -> bool:
 def _may_qualify(words: list[str], place: int) -> bool:
     """Return whether what looks like the predicate may belong to the subject: "(the man) riding the horse …"."""
     behind = [word.casefold() for word in words[place + 2 :]]
-    if words[place].casefold() in DETERMINERS:  # "(the hat) the man is wearing"
-        return not BE.isdisjoint(behind)
-    if not is_ing(words[place]):
+    if not is_ing(words[place]) or place + 1 >= len(words):
         return False
-    again = any(is_ing(word) and before not in ("and", "while") for before, word in pairwise(behind))
-    is_definite = "the" in words[place + 1 : place + 3]
-    return again or (is_definite and _BETWEEN_THINGS.search(" ".join(behind)) is not None)
+    known = DETERMINERS | PREPOSITIONS | {"and", "while", "when"}
+    again = any(is_ing(word) and before not in known for before, word in pairwise(behind))
+    return again or (words[place + 1] == "the" and _BETWEEN_THINGS.search(" ".join(behind)) is not None)
 
 
 def _begins_noun(words: list[str], place: int) -> bool:
