@@ -110,8 +110,10 @@ def statement(question: str, option: str | None, options: Sequence[str]) -> str 
         else:
             lead = ""
             written = None if core and _ASKS_FOR_FALSE.search(core) else written
-    elif core is not None and (asked_why(core) or not any(map(is_sentence, choices))):
-        written = next((text for rule in _RULES if (text := rule(core, said, choices))), None)
+    elif core is not None:
+        # A sentence does not stand in the place of a noun, only after "because" or "yes".
+        rules = (yes_or_no, why) if any(map(is_sentence, choices)) else _RULES
+        written = next((text for rule in rules if (text := rule(core, said, choices))), None)
     if written is None or "?" in written:
         return None
     written = f"{lead}, {lowered(written)}" if lead else written
