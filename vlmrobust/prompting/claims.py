@@ -16,13 +16,30 @@ from typing import NamedTuple
 
 from .mentions import LIST_JOIN, Mention, Reading, whole_option
 
-__all__ = ["Claim", "bare_claim", "bare_mention", "by_polarity", "claims", "read_claim", "sole_claim"]
+__all__ = [
+    "Claim",
+    "bare_claim",
+    "bare_mention",
+    "by_polarity",
+    "claims",
+    "has_alternative",
+    "read_claim",
+    "sole_claim",
+]
 
 _COPULA = (
     r"(?:(?:is|are|was|be|becomes?|would be|should be|must be|will be|has to be|might be|could be|may be|(?:seems?"
     r"|appears?|turns out) to be)\b(?: (?:therefore|thus|then|clearly|indeed)\b)?)"
 )
 _ALONE = r"(?<!\w)"
+# In other languages: the copula, the words between it and the option ("est donc la B", "es la opción B"), and "not".
+_IS = r"(?:est|es|ist|lautet|is|är|это|to|jest|adalah|là|on|je|είναι|è|é|هو|هي)\b"
+_UP_TO_OPTION = (
+    r"(?: (?:donc|alors|also|daher|somit|portanto|então|quindi|entonces)\b)?"
+    r"(?: (?:la|el|il|a|o|die|der)(?= [(*'\[]*[a-z][)*'\]]*(?:[.,;:!?\n]|$)| (?:opción|opção|alternativa|letra|lettre"
+    r"|lettera|antwort)\b)| l'(?=opt|opz))?"
+)
+_NO = r"(?!(?:no|não|non|nicht|не|bukan|không|ليس|ليست|ikke|inte|niet|nie)\b|n')"
 # Heads of clauses: kind, stems to search for, pattern after the stem, pattern before it.
 # After "answer" a sentence may follow ("the answer is …"); the option follows immediately after "direct" ("answer B"),
 # "choice" ("I'd go with") and "boxed" or similar markup; a "subject" comes first ("… is correct"). Stems are found with
@@ -31,28 +48,36 @@ _HEAD_TABLE = (
     ("answer", "answer",
      rf"\b(?: (?:to|for|of) (?:this |the )?'[^\n]{{0,300}}?'| (?!{_COPULA})(?:to|for|of|here|in|based|then|therefore"
      r"|thus|that|i|we|choice|option|letter|must|should|would|will|has|seems|appears|given)\b[^.,;:\n?!]{0,80}?)?"
-     rf"[\s*_#)\]']*+(?:{_COPULA}|[:=\n]|-{{1,2}}>?|→)", _ALONE),
+     rf"[\s*_#)\]']*+(?:{_COPULA}|[:=\n]|-{{1,2}}>?|[→⇒⟹])", r"(?<![^\W_])"),
     ("direct", "answer", r"[\s*_#)\]']++(?=[(\[]|[a-z]\b)", _ALONE),
-    ("answer", "option choice one response solution statement",
+    ("answer", "option choice one response solution statement guess pick",
      rf"\b(?: letter)?(?: here| that \w+)?[\s*_]*+(?:{_COPULA}|:)",
-     r"\b(?:correct|right|best|final|chosen|appropriate|matching|only|accurate|suitable|likely|remaining|true) "),
+     r"\b(?:correct|right|best|final|chosen|appropriate|matching|only|accurate|suitable|likely|remaining|true|my) "),
     ("choice", "choose pick select go_with going_with opt_for opting_for settle_on settle_for stick_with conclude",
      r"\b(?: that)?(?! (?:between|from|among))",
      r"\b(?:i|we|i'd|i'll|we'll|let's|let me|let us|i'm|must|should|therefore|thus|so|hence|and)(?: \w+){0,2} |^"
      r"|[.\n] ?"),
     ("subject", "correct right best accurate appropriate answer final", r"\b(?! of\b)",
      r"\b(?:is|are|must be|would be|should be|has to be|seems|as|being)(?: (?:\w+ly|therefore|thus|indeed))?"
-     r"(?: the)?(?: (?:most|only|best|correct|right|final))? "),
+     r"(?: the)?(?: (?:most|only|best|correct|right|final))? |\bis my (?:final )?"),
     ("subject", "正确 正確 对 對", r"(?![选選答])", "(?:选项|選項|项|項|是|才)(?:是|才是)?"),
     ("boxed", "boxed", r"\s*+\{", _ALONE),
+    ("boxed", "ans", r"\.?[\s*_]*+:", _ALONE),
     ("boxed", "conclusion verdict decision result final", r"(?: choice| decision)?[\s*_]*+[:\]]", _ALONE),
-    ("boxed", "答案 答: 答え 回答 正解 解答 정답 답변 답 选择 選擇 选 選 正确选项 正確選項 正确的选项 正確的選項"
-     " 最佳选项 उत्तर คำตอบ",
-     r"(?:应该|應該|应当|应)?(?:选择|選擇|选|選)?(?![项項择擇])(?:是|为|為|就是|は|が|은|는|이|है|คือ)? ?[:,]?", ""),
+    ("boxed", "答案 答: 答え 回答 正解 解答 정답 답변 답 正确选项 正確選項 正确的选项 正確的選項"
+     " 最佳选项 正答 उत्तर जवाब คำตอบ",
+     r"(?:应该|應該|应当|应)?(?:选择|選擇|选|選)?(?![项項择擇択])(?:是|为|為|就是|は|が|은|는|이| ?है|คือ)? ?[:,]?", ""),
+    ("boxed", "选择 選擇 选 選", r"(?![项項择擇択])(?:是|为|為)? ?[:,]?",
+     "(?<![不没別别])(?<!不[能应應该該可会會])(?<!不应该)"),
+    ("boxed", "的选项 的選項", "(?:是|为|為) ?[:,]?", "最[^,.;:!?\\n]{1,8}"),
     ("boxed", "antwort réponse respuesta risposta resposta antwoord svar svaret ответ відповідь odpowiedź odpowiedzią"
-     " cevap yanıt jawaban jawabannya đáp_án vastaus válasz odpověď απάντηση الإجابة الجواب",
-     r"(?!\w)(?:(?: \w+){0,2}?[\s*_]*+(?::|=|-|(?:est|es|ist|lautet|is|är|это|to|jest|adalah|là|on|je|είναι|è|é|هو|هي)"
-     r"\b))?", _ALONE),
+     " cevap yanıt jawaban jawabannya đáp_án vastaus válasz odpověď απάντηση الإجابة الجواب"
+     " câu_trả_lời", rf"(?!\w)(?:(?: {_NO}\w+){{0,2}}?[\s*_]*+(?::|=|-|{_IS}){_UP_TO_OPTION})?", _ALONE),
+    ("boxed", "option opción opção alternativa opzione letra pilihan الخيار lựa_chọn",
+     r" (?:correcte|correcta|correta|certa|corretta|exacte|giusta|esatta|yang benar|yang tepat|الصحيح|đúng)"
+     rf"[\s*_]*+(?::|=|{_IS}){_UP_TO_OPTION}", _ALONE),
+    ("boxed", "option вариант विकल्प 선택지 選択肢", r"(?: ответа)?(?: ?(?:ist|lautet|[:-]|は|는|은))?",
+     "(?:richtige|korrekte|правильный|верный|सही|올바른|正しい|適切な) ?"),
 )  # fmt: skip
 _HEADS = [
     (kind, stem.replace("_", " "), re.compile(after), re.compile(f"(?:{before})$"))
@@ -70,9 +95,10 @@ _HYPOTHETICAL = re.compile(
 _SENTENCE_END = re.compile(r"[.!?](?=[\s'*)\]]|$)|\n")
 _EITHER = re.compile(r"[\s*':]*(?:likely |probably |(?:could|may|might) be )?(?:either|somewhere between)\b")
 _JOIN = re.compile(
-    r"[\s'*)\]}._$]*(?:(?:,\s*)?\b(?:or|and|und|oder|ou|et|y|o|e|или|и|as well as|and/or)\b(?: (?:maybe|perhaps"
-    r"|possibly))?|[,/&+;]|和|或者?|または|と|또는)[\s'*]*|[\s'*)\]}.,:_$-]*\s[\s'*]*"
+    r"[\s'*)\]}._$]*(?:(?:,\s*)?\b(?:or|and|und|oder|ou|et|y|o|e|или|и|dan|atau|và|hoặc|أو|as well as"
+    r"|and/or)\b(?: (?:maybe|perhaps|possibly))?|[,/&+;]|和|或者?|または|と|또는|या)[\s'*]*|[\s'*)\]}.,:_$-]*\s[\s'*]*"
 )
+_OR = frozenset({"or", "/", "或", "或者", "oder", "ou", "o", "или", "または", "또는", "hoặc", "atau", "أو", "या"})
 # After an option of a list by text: a further one, or the end of the list.
 _FURTHER = re.compile(r"['*_]*(?:,|,? (?:and|or)\b) *['*_]*")
 _STOP = re.compile(r"[ '*_)\]}]*(?:[.;!?\n]|$)")
@@ -80,12 +106,13 @@ _DECORATED_END = re.compile(r"[\s*_'#~$\])}>.,:;!|\\-]*")
 # A negation covers a few words, but not beyond one of these.
 _BOUNDARY = (
     "but|because|since|as|so|and|while|whereas|although|though|which|who|where|if|when|it's|it is|that is|that are|then"
+    "|sondern|mais|sino|mas|ma|а|melainkan|بل|mà"
 )
 _NEGATION = re.compile(
     rf"""(?:\b(?:not|cannot|never|neither|nor|no|without|lack(?:s|ing)?|absence\ of|none\ of|rather\ than|instead\ of
         |(?:eliminat|exclud|reject|discard|dismiss)\w*|rul(?:e|es|ed|ing)\ (?:\w+\ )?out|unlike|other\ than
-        |except(?:\ for)?|different\ from|opposed\ to|incorrect|wrong|false|unlikely|hardly|fail(?:s|ed)?\ to|nicht
-        |keine?|pas|нет?)\b
+        |except(?:\ for)?|different\ from|opposed\ to|incorrect|wrong|false|unlikely|hardly|fail(?:s|ed)?\ to
+        |(?:anything|everything|all)\ but|nicht|keine?|pas|нет?|não|non|bukan|không(?:\ phải)?|ليست?)\b
         |n't\b|不是|没有|不)
     (?!\ (?:only|just|sure|certain|clear|doubt|matter|necessarily|whether|because)\b)
     (?:['*(]*\ (?!(?:{_BOUNDARY})\b)['*(]*[\w'/-]+['*)]*){{0,7}}[\s'*(\[]*$""",
@@ -100,8 +127,9 @@ _NEGATED_AFTER = re.compile(
       (?:is|are|was|were|can|could|must|may|do|does|did|would|will|seems?|has|have)
         (?:\ (?:be|to\ be|also|all|both|therefore|thus|\w+ly)){{0,2}}\ {_REFUSED}
       |(?:is|are|was|were|do|does|did|ca|wo|could|would|has|have)n't\b|cannot\b|contradicts?\b|fails?\b|lacks?\b|misses\b)
-    |['*)\]]*\ ?[:=-]\ ?['*]*(?:no\b|{_REFUSED}|[✗❌✘])
-    |['*)\]]*(?:\ ?[✗❌✘]|不)""",
+    |['*)\]]*\ ?[:=-]\ ?['*]*(?:no\b|{_REFUSED}|[✗❌✘])|\)\ (?:wrong|incorrect|false)\b
+    |['*)\]]*(?:\.?\ ?[✗❌✘]|(?:选项|選項)?是?(?:不|错|錯)|では(?:な|ありません)|じゃな|[이가]\ 아[니닙닌]|\ नहीं
+      |\ غير\b|\ n'est\ pas)""",
     re.VERBOSE,
 )
 
@@ -160,7 +188,7 @@ def sole_claim(reading: Reading, start: int, position: int, end: int) -> Claim:
     return Claim(start, end, option, letter, option is None and bool(positive), tuple(rejected))
 
 
-def _has_alternative(reading: Reading, named: Mention, end: int) -> bool:
+def has_alternative(reading: Reading, named: Mention, end: int) -> bool:
     """Return whether another option is coordinated with this one ("B or C", "B, C", "A and B")."""
     join = _JOIN.match(reading.folded, named.end, end)
     other = reading.named_at(join.end(), end) if join else None
@@ -172,7 +200,7 @@ def _has_alternative(reading: Reading, named: Mention, end: int) -> bool:
         if other.letter is not None:
             return reading.ends_at(other.end, end)
         return named.letter is None and "," in join[0] and _ends_list(reading, other.end, end)
-    return reading.ends_at(other.end, end) or words in ("or", "/", "或", "或者", "oder", "ou")
+    return reading.ends_at(other.end, end) or words in _OR
 
 
 def _ends_list(reading: Reading, position: int, end: int) -> bool:
@@ -195,7 +223,7 @@ def read_claim(reading: Reading, start: int, position: int, end: int, *, search:
         return Claim(start, position, ambiguous=True)
     named = reading.named_at(position, end)
     if named is not None:
-        if named.option is None or _has_alternative(reading, named, end):
+        if named.option is None or has_alternative(reading, named, end):
             return Claim(start, named.end, ambiguous=True)
         if _NEGATED_AFTER.match(reading.folded, named.end, end):
             return Claim(start, named.end, rejected=(named.option,))

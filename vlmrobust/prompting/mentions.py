@@ -11,7 +11,8 @@ from functools import lru_cache
 from itertools import takewhile
 from typing import NamedTuple
 
-from .words import LETTERS, WORD, fold, squeeze, stands_alone
+from .units import Unit, same_unit, unit_at
+from .words import LETTERS, WORD, Squeezed, fold, squeeze, stands_alone
 
 __all__ = ["LIST_JOIN", "OUTER_WORDS", "Mention", "Reading", "whole_option"]
 
@@ -20,7 +21,8 @@ _LEAD = re.compile(
     r"|\b(?:options?|choice|letter|answer|alternative|the|an|that|to be|it is|it's|i think|i believe|i'd say"
     r"|probably|clearly|obviously|definitely|certainly|surely|most likely|likely|maybe|perhaps|possibly|indeed"
     r"|actually|simply|just|therefore|thus|so|then|hence|still|now|indicated by|given by|number"
-    r"|opción|вариант)\b(?!')|选项|選項|选择|選擇|是|为|為|は|보기)*+"
+    r"|opción|opção|opzione|alternativa|letra|lettre|lettera|opsi|pilihan|вариант|الخيار|विकल्प)\b(?!')"
+    r"|选项|選項|选择|選擇|是|为|為|は|보기|선택지|選択肢)*+"
 )
 _LETTER = re.compile(
     rf"(?<!{WORD})(?:(?<!{WORD}['-])[a-z](?!{WORD}|'{WORD}|-{WORD})|(?<![\d.,:/-])\d(?!{WORD}|[.,:/]\d|[%°]))"
@@ -35,9 +37,9 @@ _AFTER_LETTER = re.compile(
 # Letters certainly meant as options: after one of these words, in brackets or in bold; or bare, before `_AFTER_LETTER`.
 _LETTERS = re.compile(
     rf"(?:\b(?:options?|choices?|answers?|letter|candidates?|alternative)|选项|選項|보기)[\s:'*(_\[]*"
-    rf"(?<!{WORD})([a-z0-9])(?!{WORD}|'{WORD})|[(\[]\s*([a-z])\s*[)\]]|\*\*?\(?([a-z])[.):]?\*\*?"
+    rf"(?<!{WORD})([a-z0-9])(?!{WORD}|'{WORD})|(?<!{WORD})([a-z])(?=选项|選項)|[(\[]\s*([a-z])\s*[)\]]|\*\*?\(?([a-z])[.):]?\*\*?"
     r"|(?:(?:^|(?<=[.!?\n] )|(?<=[\n>→])|[,;:>→] |\b(?:so|thus|therefore|hence|that|and|but|only|or|not|nor|neither"
-    r"|it's|that's|matches|fits|means|than|leaves|leaving|eliminates?|with|out|excludes?|of|is|be|choose|pick|say|both"
+    r"|it's|that's|matches|fits|means|than|leaves|leaving|eliminates?|with|out|excludes?|of|is|are|be|choose|pick|say|both"
     rf"|either|between|\w+ly),? )[\s'*]*)([a-z])(?![-.)]?{WORD}|'{WORD}|\. [A-Z])"
 )
 # Other things labelled with letters; matched in the original text.
@@ -91,6 +93,8 @@ class Forms(NamedTuple):
         inflected: whether the options differ only in inflection, so that inflections must match.
         single: characters that are separate words in an option.
         broken: whether an option contains a sentence break.
+        units: for each option, its unit if it is a number with a known unit.
+        numbers: squeezed number of such options → the options.
     """
 
     keys: dict[str, list[int]]
@@ -98,6 +102,12 @@ class Forms(NamedTuple):
     inflected: bool
     single: frozenset[str]
     broken: bool
+    units: tuple[Unit | None, ...]
+    numbers: dict[str, list[int]]
+
+    def in_unit(self, candidates: list[int], unit: Unit) -> list[int]:
+        """Return the candidates without those in another unit: "1.5 cm" is not "1.5 m"."""
+        return [index for index in candidates if (own := self.units[index]) is None or same_unit(own, unit)]
 
     def key(self, folded: str) -> str:
         """Return the key of a text; a text without words is its own key."""
@@ -111,11 +121,17 @@ def _forms(options: tuple[str, ...]) -> Forms:
     labels = [_LABEL.match(option) for option in folded]
     if all(label and label[1] == letter.lower() for label, letter in zip(labels, LETTERS, strict=False)):
         folded = [option[label.end() if label else 0 :] for option, label in zip(folded, labels, strict=True)]
-    squeezed = [squeeze(option).text for option in folded]
+    whole = [squeeze(option) for option in folded]
+    squeezed = [form.text for form in whole]
     inflected = len(set(squeezed)) < len(set(folded))
-    forms = Forms({}, {}, inflected, frozenset(_SINGLE.findall(listing)), any(map(_BREAK.search, folded)))
     numbers = [_NUMBER.match(form) for form in squeezed]
     in_one_unit = len({form[number.end() :] for form, number in zip(squeezed, numbers, strict=True) if number}) == 1
+    units = tuple(map(_unit_of, folded, whole, numbers))
+    single, broken = frozenset(_SINGLE.findall(listing)), any(map(_BREAK.search, folded))
+    forms = Forms({}, {}, inflected, single, broken, units, {})
+    for index, (number, unit) in enumerate(zip(numbers, units, strict=True)):
+        if number and unit:
+            forms.numbers.setdefault(number[0], []).append(index)
     # Strip the words that all options begin with ("the man is"), if at least two words remain.
     words = [option.split() for option in folded]
     common = takewhile(lambda column: len(set(column)) == 1, zip(*words, strict=False))
@@ -138,6 +154,13 @@ def _forms(options: tuple[str, ...]) -> Forms:
     for rank in reversed(ranks):
         forms.keys.update(rank)
     return forms
+
+
+def _unit_of(option: str, whole: Squeezed, number: re.Match[str] | None) -> Unit | None:
+    """Return the unit of an option that is a number with a known unit and nothing else."""
+    position = whole.ends.get(number.end()) if number else None
+    unit = None if position is None else unit_at(option, position, len(option))
+    return unit if unit and not option[unit.end :].strip(" .$}{)\\") else None
 
 
 def _best_match(raw: str, candidates: Sequence[int], options: Sequence[str]) -> int | None:
@@ -178,11 +201,21 @@ class Reading:
         """Return the mentions by text in a span, in order and without overlaps; the longest wins."""
         forms = _forms(self.options)
         squeezed = squeeze(self.folded, start, end, inflected=forms.inflected)
+        measured = {
+            at: (unit, candidates)
+            for number, candidates in forms.numbers.items()
+            if number in squeezed.text
+            for at, stop in squeezed.find(number)
+            if (unit := unit_at(self.folded, stop, end))
+        }
+        found = [(at, unit.end, candidates) for at, (unit, candidates) in measured.items()]
+        found += [
+            (*span, named) for key, named in forms.keys.items() if key in squeezed.text for span in squeezed.find(key)
+        ]
         hits = [
             (at, -stop, candidates)
-            for key, candidates in forms.keys.items()
-            if key in squeezed.text
-            for at, stop in squeezed.find(key)
+            for at, stop, named in found
+            if (candidates := forms.in_unit(named, measured[at][0]) if at in measured else named)
             if stands_alone(self.folded, at, stop) and (forms.broken or not _BREAK.search(self.folded, at, stop))
         ]
         for letter, candidates in forms.letters.items():
@@ -211,7 +244,7 @@ class Reading:
                 is_certain = is_capital or match[group] not in "ai" or has_context
             else:
                 near = max(0, letter.start - 400), letter.end + 400
-                is_certain = is_capital and (group < 4 or (has_context and not _POINTS.search(self.text, *near)))
+                is_certain = is_capital and (group < 5 or (has_context and not _POINTS.search(self.text, *near)))
             if is_certain and letter.option is not None and text_starts.isdisjoint(range(letter.end, letter.end + 5)):
                 letters.append(letter)
         # An option's text may be its letter, or another's.

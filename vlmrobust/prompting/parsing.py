@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from .claims import Claim, bare_claim, claims, read_claim, sole_claim
+from .claims import Claim, bare_claim, claims, has_alternative, read_claim, sole_claim
 from .mentions import Reading
 from .tags import Span, Tags, find_tags
 from .words import LETTERS
@@ -169,7 +169,7 @@ def _read_untagged(reading: Reading, start: int, end: int, *, after_thought: boo
         short = after_thought and end - start <= _SENTENCE and "\n" not in reading.text[start:end].strip()
         if line is None and short:
             labelled = _LABELLED.match(reading.folded, start, end) is not None
-            return _read_label(reading, start, end) if labelled else sole_claim(reading, start, start, end)
+            return _read_label(reading, start, end) if labelled else _read_short(reading, start, end)
         return line or _read_polar(reading, start, end)
     clause = found[-1]
     if not _is_answer_line(reading, clause, start):
@@ -213,6 +213,14 @@ def _is_answer_line(reading: Reading, claim: Claim, start: int) -> bool:
     return (
         not before and ":" in reading.folded[claim.start : claim.end] and reading.ends_at(claim.end, len(reading.text))
     )
+
+
+def _read_short(reading: Reading, start: int, end: int) -> Claim:
+    """Read the only option that a short answer affirms; "A/B" begins with two."""
+    named = reading.named_at(start, end)
+    if named is not None and named.option is not None and has_alternative(reading, named, end):
+        return Claim(start, named.end, ambiguous=True)
+    return sole_claim(reading, start, start, end)
 
 
 def _read_label(reading: Reading, start: int, end: int) -> Claim | None:

@@ -236,10 +236,10 @@ _NOT_ITSELF = re.compile(
     |\d›(?:[.,:/^]\d|\ ?[-+×*·÷/=]\ ?\d|\)?\ ?[x×]\d|(?:st|nd|rd|th)\b)
     |(?:\d|‹(?:{_COUNT}))›\ (?:and\ an?\ (?:half|quarter|third)|hundred|thousand|million|point|out\ of|times)\b
     |(?:^|\n|[.!?]\ )[\ *\#]*\(?‹\d+›[.):]\ +\S
-    |\b(?:the|these|those|between|other)\ ‹(?!one›|1›)(?:{_COUNT})›
+    |\b(?:the|these|those|between|other)\ ‹(?!one›|1›)(?:{_COUNT})›|\bbetween\ (?:{_COUNT})\ and\ ‹(?:{_COUNT})›
     |(?<!\bis)(?<!\bare)(?<!\bbe)(?<!only)(?<!exactly)(?<!just)(?<!see)(?<!ha[sd])(?<!have)(?<!shows)(?<!answer)(?<!to)
       (?<!of)(?<!or)(?<!and)(?<!option)(?<!not)(?<!find)(?<![^\w\s])\ ‹one› | ‹one›\ (?:of|by|that|which|who|is|can)\b
-    |‹(?:yes|no|all)›(?!['*).,!;:]|\s*$) | ‹none›\ of\b | ‹(?:other|both)›\ \w
+    |‹(?:yes|no|all)›(?!['*).,!;:<}}\]]|\s*$|\ (?:and|or)\ (?:yes|no)\b) | ‹none›\ of\b | ‹(?:other|both)›\ \w
     |\b(?:that's|that\ is|all|sounds|i'm|am)\ ‹right› | ‹right›\ (?:answers?|options?|choices?|one|now|away)\b
     |\b(?:options?|choices?|one|what's)\ ‹left› | ‹left›\ (?:over|out|unanswered|with)\b
     |\b(?:the|as|mentioned|described|listed|noted|stated|discussed|analysis|reasoning|options|given)\ ‹(?:above|below)›

@@ -1,22 +1,18 @@
-"""Find the end of a question's subject, and convert the questions whose statement it determines.
+"""Convert the questions whose statement is determined by the end of their subject.
 
 These are closed questions (yes or no, one or the other, which of those named) and questions for a number.
 """
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
+from .subjects import clause
 from .words import (
     AUXILIARY,
     BE,
-    COLOURS,
-    DETERMINERS,
-    LY_NOUNS,
     MODALS,
     NUMBER,
     PAST,
-    POSITIONS,
     PREPOSITIONS,
     PRONOUNS,
     VERBS,
@@ -33,8 +29,6 @@ from .words import (
 )
 
 __all__ = [
-    "Clause",
-    "clause",
     "declared",
     "how_many",
     "how_much",
@@ -45,17 +39,10 @@ __all__ = [
 ]
 
 
-class Clause(NamedTuple):
-    """A question's words behind its auxiliary, split where the subject ends."""
-
-    subject: str
-    rest: str
-
-
 def is_sentence(text: str) -> bool:
     """Return whether a text is a main clause: it begins with a subject, and a finite verb follows."""
     words = re.findall(r"[\w'’-]+", text.casefold())
-    if len(words) < 3 or text.rstrip().endswith("?"):
+    if len(words) < 3 or text.rstrip().endswith("?") or text == text.upper():
         return False
     if words[0] in PRONOUNS and words[1] not in PREPOSITIONS and not is_ing(words[1]):
         return True
@@ -67,23 +54,6 @@ def is_sentence(text: str) -> bool:
     return words[0] in ("the", "this", "there", "a", "an", "two", "three") and any(
         word in moved for word in words[2:-1]
     )
-
-
-def clause(text: str, auxiliary: str) -> Clause | None:
-    """Return subject and rest of what follows an auxiliary, None where it is not sure where the subject ends.
-
-    Example:
-        >>> clause("the old man on the left wearing a hat", "is")
-        Clause(subject='the old man on the left', rest='wearing a hat')
-        >>> clause("the cat next to the man wearing a hat", "is")
-    """
-    words = text.split()
-    if len(words) < 2 or any(word in ("that", "which", "who", "whose") for word in words[2:]):
-        return None
-    ends = _be_ends(words) if auxiliary in BE | {"has", "have", "had"} else _verb_ends(words)
-    if len(ends) != 1 or not 0 < ends[0] < len(words):
-        return None
-    return Clause(" ".join(words[: ends[0]]), " ".join(words[ends[0] :]))
 
 
 def declared(auxiliary: str, rest: str, right: bool) -> str | None:
@@ -111,79 +81,9 @@ def declared(auxiliary: str, rest: str, right: bool) -> str | None:
         every = re.match(r"(?:all|every|everyone|each|both|any)\b", subject)
         return None if every else f"{subject} {auxiliary} not {behind.replace('some ', 'any ')}"
     verb, _, objects = behind.partition(" ")
+    if auxiliary != "do" and any(base_verb(word) for word in re.findall(r"\band (\w+)", objects)):
+        return None  # "stand and look"
     return f"{subject} {inflected(verb, auxiliary)} {re.sub(r'^any ', '', objects)}".rstrip()
-
-
-def _verb_ends(words: list[str]) -> list[int]:
-    start = 2 if words[0].casefold() in DETERMINERS - PRONOUNS else 1
-    return [place for place, word in enumerate(words) if place >= start and base_verb(word)][:1]
-
-
-def _begins_predicate(words: list[str], place: int) -> bool:
-    word, before = words[place].casefold(), words[place - 1].casefold()
-    after = words[place + 1].casefold() if place + 1 < len(words) else ""
-    if word in PREPOSITIONS | DETERMINERS:
-        return True
-    if word.endswith("ly") and word not in LY_NOUNS:
-        return bool(after)
-    attributive = before in DETERMINERS or (is_adjective(before) and before not in POSITIONS)
-    if after == "than" and word.endswith("er"):
-        return True
-    if is_ing(word) or is_participle(word):
-        return not attributive
-    closed = not after or after in PREPOSITIONS | DETERMINERS | {"and", "or", "to", "enough", "of"} or after[0] in ",("
-    grade = word in ("more", "less", "very", "not", "there", "here", "also", "still", "currently", "both", "half")
-    return is_adjective(word) and (grade or closed or is_participle(after) or is_ing(after))
-
-
-_PLACES = re.compile(
-    r"(?:on|in|at|to) the (?:far |very |upper |lower |top |bottom )?(?:left|right|middle|center|centre|front|back|"
-    r"image|picture|photo|background|foreground|top|bottom|video|scene)(?: side| corner)?(?= )"
-    rf"|in (?:the )?(?:{'|'.join(COLOURS)})(?= )(?! \w+s?\b(?! ?$))"
-)
-
-
-def _be_ends(words: list[str]) -> list[int]:
-    first = words[0].casefold()
-    if first in PRONOUNS or (first in ("this", "these", "those", "that") and _begins_predicate(["", *words[1:]], 1)):
-        return [1]
-    named = words[0][:1].isupper() or words[0].endswith("'s") or is_plural(words[0])
-    if first not in DETERMINERS and not named:
-        return []
-    start = place = 2 if first in DETERMINERS and words[1] != "of" else 1
-    owned = False  # the last words belong to "of"
-    aside = 0  # where a place that goes with the noun, or is said of it, begins
-    while place < len(words):
-        owned = words[place] in ("of", "and", "or")
-        if owned:
-            place += 3 if place + 1 < len(words) and words[place + 1] in DETERMINERS else 2
-        elif found := _PLACES.match(" ".join(words[place:])):
-            aside = aside or place
-            place += len(found[0].split())
-        elif _begins_predicate(words, place):
-            break
-        else:
-            place += 1
-    if place >= len(words):
-        if aside or owned:
-            return [aside] if aside else []
-        last = len(words) - 1
-        while last - 1 >= start and is_adjective(words[last - 1]):
-            last -= 1
-        return [last] if last >= start else []
-    if words[place].casefold() not in PREPOSITIONS:
-        return [place]
-    later = [
-        other
-        for other in range(place + 2, len(words))
-        if words[other].casefold() not in PREPOSITIONS | DETERMINERS and _begins_predicate(words, other)
-    ]
-    compared = [other for other in later if "than" in words[other + 1 : other + 3]]
-    if len(compared) == 1:
-        return compared
-    if any(words[other - 1].casefold() in PREPOSITIONS for other in later):
-        return []  # "the woman in blue"
-    return [aside or place] if not later else later if later == [len(words) - 1] and later[0] > place + 2 else []
 
 
 def yes_or_no(core: str, option: str | None, options: Sequence[str]) -> str | None:

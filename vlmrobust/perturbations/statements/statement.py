@@ -9,7 +9,8 @@ import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from .clauses import clause, declared, how_many, how_much, is_sentence, one_or_other, which_of_them, yes_or_no
+from .clauses import declared, how_many, how_much, is_sentence, one_or_other, which_of_them, yes_or_no
+from .subjects import clause
 from .what import what_or_who, which_one
 from .words import (
     AUXILIARY,
@@ -31,6 +32,15 @@ __all__ = ["statement", "statements"]
 
 
 _MARK = re.compile(r"<image[ _]?\d*>")
+# An image that is named in a sentence: "the author of <image 1>", "<image 2> shows".
+_NAMED_IMAGE = re.compile(
+    rf"(\b(?:{'|'.join(PREPOSITIONS)}|of|and|or|does|do|did|can|painted|shows?) )<image[ _]?(\d*)>", re.I
+)
+# Questions for an option that does not hold: its statement would assert it.
+_ASKS_FOR_FALSE = re.compile(
+    r"\b(?:false|incorrect|untrue|except|least likely)\b|\bNOT\b"
+    r"|^(?:[Ww]hich|[Ww]hat (?:is|are))\b[^,]*?(?:\bnot\b|n't\b|\b(?:is|are) wrong\b)"
+)
 _ASIDE = re.compile(r" \((?:highlighted|marked|outlined|shown|circled|enclosed|in (?:the |a )?\w+ box)[^()]*\)")
 _REQUEST = re.compile(
     r"(?:please |kindly )?(?:select|choose|pick|answer|estimate|respond|think|reply|give|options?|note|hint)\b", re.I
@@ -46,8 +56,9 @@ _BACKGROUND = re.compile(
 )
 _OPEN = re.compile(
     r"(?:none of|all of (?:the above|them)|(?:i'?m |i am )?not? sure|(?:unsure|unknown|unclear|uncertain)$"
-    r"|(?:it )?(?:cannot|can't|can not)|n/a|not enough|insufficient|(?:i )?don't know|not given|undetermined"
-    r"|impossible to|no answer|both\b|neither\b|either\b|other$|others$)|.*\bof the above",
+    r"|(?:it |this )?(?:cannot|can't|can not)|n/a|not enough|insufficient|(?:i )?don't know|not given|undetermined"
+    r"|(?:it(?:'s| is) )?(?:impossible to|not possible)|no answer|both\b|neither\b|either\b|other$|others$)"
+    r"|.*\bof the above",
     re.I,
 )
 
@@ -98,8 +109,11 @@ def statement(question: str, option: str | None, options: Sequence[str]) -> str 
             written = f"{fact}, for some reason" if said is None else f"{fact} because {lowered(written)}"
         else:
             lead = ""
+            written = None if core and _ASKS_FOR_FALSE.search(core) else written
     elif core is not None:
-        written = next((text for rule in _RULES if (text := rule(core, said, choices))), None)
+        # A sentence does not stand in the place of a noun, only after "because" or "yes".
+        rules = (yes_or_no, why) if any(map(is_sentence, choices)) else _RULES
+        written = next((text for rule in rules if (text := rule(core, said, choices))), None)
     if written is None or "?" in written:
         return None
     written = f"{lead}, {lowered(written)}" if lead else written
@@ -109,7 +123,8 @@ def statement(question: str, option: str | None, options: Sequence[str]) -> str 
 
 def _question_proper(question: str) -> tuple[str, str | None]:
     """Return what is said before the question proper, and the question without its question mark."""
-    text = " ".join(_MARK.sub(" ", question).split())
+    named = _NAMED_IMAGE.sub(lambda found: f"{found[1]}{f'image {found[2]}' if found[2] else 'the image'}", question)
+    text = " ".join(_MARK.sub(" ", named).split())
     parts = re.findall(r".+?[.?!](?=\s|$)|.+$", text)
     while len(parts) > 1 and _REQUEST.match(parts[-1].strip()) and "?" not in parts[-1]:
         parts.pop()
@@ -125,8 +140,10 @@ def _question_proper(question: str) -> tuple[str, str | None]:
     if not core or len(core) > 300 or "```" in core or re.search(r"\((?!\w+\))|[\[\]\"“;]|\?.", core):
         return "", None
     core = core if not core.endswith(".") else core.rstrip(" .")
-    core = re.sub(r"^(what|who|where|how|when)'s ", r"\1 is ", core.rstrip(" ?"), flags=re.I)
-    core = re.sub(r"^(?:so|and|now|then|please),? ", "", core, flags=re.I)
+    core = re.sub(r"^(what|who|where|how|when)'s ", r"\1 is ", core.rstrip(" ?:"), flags=re.I)
+    core = re.sub(r"^(?:so|and|but|however|now|then|please),? ", "", core, flags=re.I)
+    if re.search(r"\b(?:and|or) (?:what|which|who|where|when|why|how)\b", core, re.I):
+        return "", None  # two questions in one
     if found := _LEAD.fullmatch(core):
         return "" if _BACKGROUND.match(found["lead"]) else found["lead"], found["core"]
     return "", core
@@ -158,7 +175,11 @@ def asked_for(core: str, option: str | None, options: Sequence[str]) -> str | No
         core,
         re.I,
     )
-    if not found or re.search(r"\b(?:statement|option|answer|one|that|which|best)\b", found[1]):
+    if (
+        not found
+        or re.search(r", (?:and|or)\b", core)
+        or re.search(r"\b(?:statement|option|answer|one|that|which|best)\b", found[1])
+    ):
         return None
     if any(with_article(text) != text for text in options):
         return None  # "the animal is cow"
@@ -293,7 +314,7 @@ def what_is_done(core: str, option: str | None, options: Sequence[str]) -> str |
     words = [text.split()[0].casefold() for text in options]
     if verb == "doing":
         return f"{subject} {aux} {lowered(option)}{behind}" if all(w.endswith("ing") for w in words) else None
-    if aux in BE and re.search(r" (?:to|about to|able to)$", subject):
+    if aux in BE and re.search(r" (?:to|about to|able to)$", subject) and not any(map(is_ing, words)):
         parts = clause(subject, aux)
         return parts and f"{parts.subject} {aux} {parts.rest} {lowered(option)}{behind}"
     if aux in ("does", "did") and all(w.endswith("s" if aux == "does" else "ed") for w in words):

@@ -3,14 +3,16 @@
 import re
 from collections.abc import Sequence
 
-from .clauses import clause
+from .subjects import clause
 from .words import (
     AUXILIARY,
     BE,
     DETERMINERS,
+    MODALS,
     PAST,
     POSITIONS,
     PREPOSITIONS,
+    PRONOUNS,
     as_thing,
     as_value,
     base_verb,
@@ -57,7 +59,7 @@ _NEGATED = re.compile(r"\b(?:not|never|except|missing|absent|lacks?|lacking|happ
 
 def what_or_who(core: str, option: str | None, options: Sequence[str]) -> str | None:
     """What is the man holding? umbrella: The man is holding an umbrella."""
-    if _NEGATED.search(core):
+    if _NEGATED.search(core) or re.search(r"\bdoing\b|\bto do$", core):
         return None
     if found := re.fullmatch(r"(?:what|which|who) (is|are|was|were) (.+)", core, re.I):
         return _what_is(found[1].lower(), found[2], option, options, person=core[:3].casefold() == "who")
@@ -147,10 +149,11 @@ def _gap(subject: str, verbs: str, option: str | None) -> str | None:
     if words[-1] == "do":
         return None
     said = as_thing(option)
+    adverb = words[-1] in ("most", "least", "best", "here", "there", "now", "next") or words[-1].endswith("ly")
+    if len(words) > 1 and adverb:
+        return f"{subject} {' '.join(words[:-1])} {said} {words[-1]}"
     if len(words) == 1 or words[-1] in PREPOSITIONS or "to" in words[:-1]:
         return f"{subject} {verbs} {said}"
-    if words[-1] in ("most", "least", "best", "here", "there", "now", "next"):
-        return f"{subject} {' '.join(words[:-1])} {said} {words[-1]}"
     if words[1] in PREPOSITIONS:
         return f"{subject} {words[0]} {said} {' '.join(words[1:])}"
     return None
@@ -166,6 +169,8 @@ def which_one(core: str, option: str | None, options: Sequence[str]) -> str | No
     words = found["behind"].split()
     if not found["following"] and (words[0] in PAST or (base_verb(_stem(words[0])) and words[0] != _stem(words[0]))):
         return None  # "what happens"
+    if words[-1] == "doing" and any(is_ing(text.split()[0]) for text in options):
+        return None  # "what sport is he doing"
     place = next((place for place in range(len(words)) if _is_verb(words, place)), 0)
     if not place and words[0].lower() in BE and len(words) > 1 and core[:5].casefold() == "which":
         if _NEGATED.search(core) or not (found["following"] or _begins(words[1])):
@@ -206,6 +211,8 @@ def which_one(core: str, option: str | None, options: Sequence[str]) -> str | No
         return f"the {noun} that {said} {'are' if is_plural(noun) else 'is'} {thing}"
     if not (base_verb(_stem(verb)) or verb in PAST) and verb not in ("has", "can", "could", "will", "would"):
         return None
+    if verb in MODALS and rest.split(" ")[0].casefold() in DETERMINERS | PRONOUNS:
+        return None  # "which activity could this be"
     return _chosen(noun, " ".join((*words[how:place], verb, rest)).rstrip(), option, options)
 
 
@@ -307,7 +314,7 @@ def _chosen(noun: str, predicate: str, option: str | None, options: Sequence[str
     if all(one_of(text, POSITIONS) for text in options) or all(map(is_adjective, options)):
         return f"the {option.casefold()} {noun} {predicate}"
     if all(re.fullmatch(r"[A-Z]|\d{1,2}", text) for text in options):
-        return f"{noun} {option} {predicate}"
+        return f"{option} {predicate}" if noun == "one" else f"{noun} {option} {predicate}"
     if any(is_adjective(text.split()[-1]) or text.split()[0] in PREPOSITIONS for text in options):
         return None
     if any(is_plural(text) for text in options) and not is_plural(noun):

@@ -87,7 +87,7 @@ _IRREGULAR = {
     "become": "became", "begin": "began", "write": "wrote", "read": "read", "sleep": "slept", "fly": "flew",
     "swim": "swam", "cut": "cut", "buy": "bought", "sell": "sold", "think": "thought", "feel": "felt", "keep": "kept",
     "know": "knew", "mean": "meant", "do": "did", "speak": "spoke", "hang": "hung", "grow": "grew", "break": "broke",
-    "tell": "told", "meet": "met",
+    "tell": "told", "meet": "met", "let": "let",
 }  # fmt: skip
 VERBS = frozenset(_IRREGULAR) | _listed(
     "seem look appear show contain need use include belong touch want like carry play point cover match fit exceed "
@@ -202,6 +202,8 @@ def is_noun_phrase(text: str) -> bool:
         return False
     verbs = any(is_ing(word) or word in BE | MODALS | PAST - {"left", "cut"} for word in words)
     last = words[-1]
+    if len(words) > 1 and (words[0] in VERBS or (is_participle(words[0]) and words[1] in PREPOSITIONS)):
+        return False  # "catch fish", "distracted by a dog"
     return not (verbs or is_adjectival(last) or is_participle(last) or last.endswith("ly") or last in PREPOSITIONS)
 
 
@@ -256,6 +258,7 @@ def with_article(noun: str) -> str:
         or is_plural(noun)
         or head in _MASS
         or (is_ing(first) and not _COMPOUND.fullmatch(noun))
+        or is_ing(words[-1].casefold())
         or noun[:1].isupper()
         or is_proper(noun)
         or not noun[:1].isalpha()
