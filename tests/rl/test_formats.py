@@ -278,8 +278,16 @@ def test_wrapping_copies_the_processor_and_is_idempotent(tiny: Callable[[str], z
     processor = tiny("qwen2_5_vl").processor
     wrapped = continue_prefill(processor)
     assert processor.chat_template == templates.QWEN
-    assert wrapped.tokenizer is processor.tokenizer
+    # TRL takes the kinds of a prompt's tokens as the processor pads them, and pads the tokens on the left itself.
+    assert (processor.tokenizer.padding_side, wrapped.tokenizer.padding_side) == ("right", "left")
+    assert wrapped.tokenizer("<think>")["input_ids"] == processor.tokenizer("<think>")["input_ids"]
+    assert continue_prefill(wrapped).tokenizer is wrapped.tokenizer
     assert continue_prefill(wrapped).chat_template == wrapped.chat_template
+
+
+def test_a_tokenizer_alone_keeps_its_side(tokenizer: Any) -> None:
+    tokenizer.chat_template = templates.QWEN
+    assert continue_prefill(tokenizer).padding_side == tokenizer.padding_side == "right"
 
 
 def test_tags_of_another_style(tokenizer: Any) -> None:

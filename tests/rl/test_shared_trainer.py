@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+import trl
+import zoo
+from datasets import Dataset
 from peft import LoraConfig
 from PIL import Image
 from transformers.image_utils import to_numpy_array
@@ -228,6 +231,52 @@ def test_a_processor_runs_once_for_each_distinct_prompt(grpo: Callable[..., Any]
     assert expected.keys() == found.keys()
     assert all(torch.equal(value, found[name]) for name, value in expected.items())
     assert not torch.equal(found["pixel_values"][:16], found["pixel_values"][16:32])
+
+
+@pytest.mark.parametrize(
+    ("family", "trainer_class"),
+    [("qwen2_5_vl", "GRPOTrainer"), ("qwen2_5_vl", "SharedGRPOTrainer"), ("gemma3", "SharedGRPOTrainer")],
+)
+def test_kinds_of_tokens_are_those_of_the_prompts_tokens(family: str, trainer_class: str, tmp_path: Path) -> None:
+    # Qwen's processors pad on the right, and Gemma's tokenizers add a BOS to a text that has one.
+    made = zoo.build(family)
+    shared = trainer_class == "SharedGRPOTrainer"
+    image = Image.effect_noise((56, 56), 64).convert("RGB")
+    questions = ["Which colour?", "Which of the two is further to the left, as seen from here?"]
+    seen = []
+
+    class Watched(vr.rl.SharedGRPOTrainer if shared else trl.GRPOTrainer):  # type: ignore[misc]
+        def _get_per_token_logps_and_entropies(self, model: Any, input_ids: Any, *args: Any, **fields: Any) -> Any:
+            [kinds] = [fields[name] for name in ("mm_token_type_ids", "token_type_ids") if fields[name] is not None]
+            seen.append((kinds, input_ids == self.model.config.image_token_id))
+            return super()._get_per_token_logps_and_entropies(model, input_ids, *args, **fields)
+
+    trainer = Watched(
+        made.model,
+        vr.rl.format_reward,
+        args=trl.GRPOConfig(
+            str(tmp_path),
+            max_steps=1,
+            num_generations=2,
+            per_device_train_batch_size=4,
+            max_completion_length=3,
+            use_cpu=True,
+            bf16=False,
+            gradient_checkpointing=False,
+            report_to="none",
+            save_strategy="no",
+            disable_tqdm=True,
+        ),
+        train_dataset=Dataset.from_list(
+            [{"prompt": [{"role": "user", "content": question}], "image": image} for question in questions]
+        ),
+        processing_class=made.processor if shared else vr.rl.continue_prefill(made.processor),
+    )
+    trainer.train()
+    assert seen
+    for kinds, is_image in seen:
+        assert torch.equal(kinds == 1, is_image)
+        assert is_image.any(1).all()
 
 
 @pytest.mark.parametrize("make", [lambda image: image, to_numpy_array], ids=["pil", "numpy"])

@@ -327,6 +327,7 @@ def continue_prefill(processor: Any, style: Style | None = None) -> Any:
 
     Rollouts then continue a prefilled thought, which is part of the prompt and has no loss. Where the template
     itself opens the thought, the prefill's own opener is dropped. Every other conversation is rendered as before.
+    The copy of a processor pads on the left, where TRL expects an image's tokens.
 
     Args:
         processor: a Hugging Face processor or tokenizer with a chat template.
@@ -345,6 +346,9 @@ def continue_prefill(processor: Any, style: Style | None = None) -> Any:
     """
     opener = (style or Style()).think_tags[0]
     wrapped = copy.copy(processor)
+    if getattr(getattr(wrapped, "tokenizer", None), "padding_side", "left") != "left":
+        wrapped.tokenizer = copy.copy(wrapped.tokenizer)
+        wrapped.tokenizer.padding_side = "left"
     if not getattr(wrapped, "chat_template", None) and getattr(wrapped, "tokenizer", None) is not None:
         wrapped.chat_template = wrapped.tokenizer.chat_template
     template = wrapped.chat_template

@@ -57,6 +57,9 @@ class SharedGRPOTrainer(_Trainer):  # type: ignore[misc]
             raise ValueError(
                 f"expected one process, got {self.accelerator.num_processes}; for several, use trl.GRPOTrainer"
             )
+        if self._is_vlm:
+            # TRL pads prompts on the left itself, but takes the kinds of their tokens as the processor pads them.
+            self._tokenizer.padding_side = "left"
         self._zero_advantage: Tensor | None = None
         self._shares: bool | None = None
         self._shared = SharedRows(self.accelerator.unwrap_model(self.model))
@@ -269,7 +272,14 @@ class _DistinctPrompts:
         return getattr(self._processor, name)
 
     def __call__(self, images: Any = None, text: Any = None, **options: Any) -> Any:
-        if not isinstance(text, list) or images is None or any(len(group or ()) == 0 for group in images):
+        if not isinstance(text, list) or images is None:
+            return self._processor(images=images, text=text, **options)
+        # TRL gives the chat template's text, to which a tokenizer would add a second BOS: the kinds of tokens would be
+        # one longer than the prompt, whose tokens are the template's own.
+        bos = self._processor.tokenizer.bos_token
+        if bos and all(prompt.startswith(bos) for prompt in text):
+            options = {"add_special_tokens": False, **options}
+        if any(len(group or ()) == 0 for group in images):
             return self._processor(images=images, text=text, **options)
         firsts, inverse = unique_rows([(prompt, *map(_key, group)) for prompt, group in zip(text, images, strict=True)])
         encoded = self._processor(
