@@ -2,6 +2,7 @@
 
 import random
 import runpy
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from vlmrobust.metrics import Accuracy, Metric
 from vlmrobust.rl import FaithfulnessReward
 from vlmrobust.rl.guards import Guard, LongEnough, Prose, Substantial, Sufficient, Unguessed, Untemplated, recommended
+from vlmrobust.rl.lexicon import without_announcements
 from vlmrobust.testing import check_metric
 from vlmrobust.types import Prompt, Response, Responses, Sample
 
@@ -339,3 +341,28 @@ def test_material_of_others() -> None:
     out_of_reach = random_or_anew | {kind for kind in cheats if "rotating" in kind}
     assert {kind for kind, paid in cheats.items() if paid} <= out_of_reach | {"template: scan left to right"}
     assert len(cheats) == 117
+
+
+@pytest.mark.parametrize(
+    "unit", ["very ", "long detailed ", "chain of ", "i will think ", "get the ", "not ", "<!-- ", "the image is not "]
+)
+def test_a_thought_that_repeats_itself_takes_linear_time(unit):
+    text = "<think>" + unit * (80_000 // len(unit)) + "</think><answer>B</answer>"
+    reward = FaithfulnessReward(guards=recommended())
+    start = time.process_time()
+    with pytest.warns(UserWarning, match="nothing to be compared with"):
+        reward(completions=[text], solution=["B"], question=["Which?"], options=[["red", "blue"]])
+    assert time.process_time() - start < 1.5  # a third of it on an idle core
+
+
+@pytest.mark.parametrize(
+    ("thought", "left"),
+    [
+        ("A very long, very detailed chain of thought.", "a very long, ."),
+        ("Every long train of reasoning ends.", "every  ends."),
+        ("A very long train stands there.", "a very long train stands there."),
+        ("An overly long line of thought: red.", "an overly : red."),
+    ],
+)
+def test_announced_chains_of_thought_lose_their_adjectives(thought, left):
+    assert without_announcements(thought) == left
