@@ -421,3 +421,19 @@ def test_repetitions_are_fast(unit):
 def test_answer_counts_if_few_sentences_follow(sentences, right):
     thought = "The answer is B. " + "A lamp hangs over the table. " * sentences
     assert concluded_option(thought, COLOURS, question="Which colour is the cube?").option == right
+
+
+@pytest.mark.parametrize(
+    ("thought", "options", "right"),
+    [
+        ("So the mass is 5 kg.", ("5 g", "6 g"), None),
+        ("So the speed is 10 km.", ("10 km/h", "20 km/h"), None),
+        ("So the mass is 5 grams.", ("5 g", "6 g"), 0),
+        ("So the mass is 6.", ("5 g", "6 g"), 1),
+        ("So it weighs 5 kg more.", ("5 kg more", "6 kg more"), 0),
+        ("So the cube is anything but red.", ("red", "blue"), 1),
+        ("因此不选A,应选B。", ("red", "blue"), 1),
+    ],
+)
+def test_values_in_other_units_and_negations(thought, options, right):
+    assert conclude(thought, options)[0] == right

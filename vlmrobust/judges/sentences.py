@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ..prompting.mentions import OUTER_WORDS, Mention, Reading
+from ..prompting.units import unit_at
 from ..prompting.words import WORD, WORDS, fold, plain_form
 
 __all__ = ["QuestionContext", "breaks_off", "plain_words", "sentences"]
@@ -231,10 +232,18 @@ class QuestionContext(NamedTuple):
         )
 
     def distinctive_words(self, folded: str, start: int, end: int) -> list[Mention]:
-        """Return the mentions in a part of a text by words that only one option contains."""
+        """Return the mentions in a part of a text by words that only one option contains.
+
+        A number with a unit is none: the option would be named in full, or this is another quantity.
+        """
         owner = self.distinctive
         words = WORDS.finditer(folded, start, end) if owner else ()
-        return [Mention(*word.span(), owner[form]) for word in words if (form := plain_form(word[0])) in owner]
+        return [
+            Mention(*word.span(), owner[form])
+            for word in words
+            if (form := plain_form(word[0])) in owner
+            if not (form.startswith("#") and unit_at(folded, word.end(), end))
+        ]
 
 
 def _statement(folded: str) -> re.Pattern[str] | None:

@@ -80,6 +80,7 @@ def _begins_predicate(words: list[str], place: int) -> bool:
         return False  # "the right"
     closed = not after or after in PREPOSITIONS | DETERMINERS | {"and", "or", "to", "enough", "of"} or after[0] in ",("
     grade = word in ("more", "less", "very", "not", "there", "here", "also", "still", "currently", "both", "half")
+    grade = grade or f"{word} {after}" == "most likely"
     return is_adjective(word) and (grade or closed or is_participle(after) or is_ing(after))
 
 

@@ -59,7 +59,7 @@ _NEGATED = re.compile(r"\b(?:not|never|except|missing|absent|lacks?|lacking|happ
 
 def what_or_who(core: str, option: str | None, options: Sequence[str]) -> str | None:
     """What is the man holding? umbrella: The man is holding an umbrella."""
-    if _NEGATED.search(core) or re.search(r"\bdoing\b|\bto do$", core):
+    if _NEGATED.search(core) or re.search(r"\bdoing\b|\bto do\b", core):
         return None
     if found := re.fullmatch(r"(?:what|which|who) (is|are|was|were) (.+)", core, re.I):
         return _what_is(found[1].lower(), found[2], option, options, person=core[:3].casefold() == "who")
@@ -152,6 +152,8 @@ def _gap(subject: str, verbs: str, option: str | None) -> str | None:
     adverb = words[-1] in ("most", "least", "best", "here", "there", "now", "next") or words[-1].endswith("ly")
     if len(words) > 1 and adverb:
         return f"{subject} {' '.join(words[:-1])} {said} {words[-1]}"
+    if words[0] in ("wearing", "holding", "using", "carrying") and words[1:2] == ["to"]:
+        return f"{subject} {words[0]} {said} {' '.join(words[1:])}"
     if len(words) == 1 or words[-1] in PREPOSITIONS or "to" in words[:-1]:
         return f"{subject} {verbs} {said}"
     if words[1] in PREPOSITIONS:

@@ -63,7 +63,7 @@ _ADJECTIVES = COLOURS | _listed(
     "open closed full empty visible clean dirty wet dry dark bright light big small large tall short long wide "
     "narrow round square striped plain old young new hot cold warm happy sad angry sunny cloudy rainy parallel "
     "perpendicular equal similar different same broken ready available present absent alone asleep awake alive dead "
-    "identical symmetric symmetrical true false able likely possible facing higher lower closer nearer farther "
+    "identical symmetric symmetrical true false able unable likely possible facing higher lower closer nearer farther "
     "further taller shorter longer bigger smaller larger wider heavier lighter older younger darker brighter "
     "thicker thinner hotter colder faster slower more less left right on off ahead transparent wooden vertical "
     "horizontal diagonal there here indoors outdoors outside inside still also currently very completely partially "
