@@ -56,7 +56,17 @@ def running_model(model: Any) -> Any:
                 f"expected a model with a forward pass, got {type(model).__name__}, which has none, nor a part with one"
             )
         return running_model(parts[0])
+    if not _has_what_runs(model):
+        inside = next((name for name in ("module", "model") if _has_what_runs(getattr(model, name, None))), None)
+        raise UnfitError(
+            "expected a Hugging Face model with `config` and `generate`, as from `AutoModelForImageTextToText`, got "
+            f"{type(model).__name__}" + (f"; pass the model inside it (its attribute {inside!r})" if inside else "")
+        )
     return model
+
+
+def _has_what_runs(model: Any) -> bool:
+    return callable(getattr(model, "generate", None)) and getattr(model, "config", None) is not None
 
 
 def check_decoder_only(model: Any) -> None:
