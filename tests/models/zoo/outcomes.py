@@ -21,7 +21,10 @@ REFUSED: dict[str, tuple[str, str]] = {
     "pp_formulanet": (_NO_TEMPLATE, f"{_READS}; an encoder–decoder"),
     "udop": (_NO_TEMPLATE, f"{_READS}; an encoder–decoder"),
     "vision-encoder-decoder": (_NO_TEMPLATE, f"{_READS}; an encoder–decoder"),
-    "pi0": (_NO_TEMPLATE, "a robot policy: it outputs actions, not text"),
+    "pi0": (
+        "expected a Hugging Face model with `config` and `generate`",
+        "a robot policy: it outputs actions, not text",
+    ),
     "evolla": ("to give an image a place", "it reads proteins; its chat template has no place for an image"),
     "diffusion_gemma": (
         "does not decode token by token",
