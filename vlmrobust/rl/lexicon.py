@@ -138,13 +138,16 @@ UNSPACED_MANNERS = frozenset(
     "은는이가을를에서의와과도로하다고것수있답정림그"
 )
 
+_ADJECTIVES = ("very ", "long ", "short ", "detailed ", "careful ")
+# A match begins with the first of several, so that a loop of them takes linear time.
+_NOT_AFTER_ADJECTIVE = "".join(rf"(?<!\b{adjective})" for adjective in _ADJECTIVES)
 # A sentence that only announces thinking, or its purpose, but not its subject.
 _ANNOUNCED = re.compile(
     r"\b(?:i|we)(?:'ll|'m going to| (?:will|shall|must|should|need to|have to|want to|am going to|am supposed to))"
     r"(?: (?:now|first|next|also|just|simply|carefully|then))*"
     r" (?:think|reason|write|produce|generate|output|pretend|elaborate|ponder|reflect|deliberate|give|provide)\b"
     r"[^.!?;:\n]*"
-    r"|\b(?:very |long |short |detailed |careful )*(?:chain|train|line)s? of (?:thoughts?|reasoning)\b"
+    rf"|\b{_NOT_AFTER_ADJECTIVE}(?:{'|'.join(_ADJECTIVES)})*(?:chain|train|line)s? of (?:thoughts?|reasoning)\b"
     r"|\b(?:get|earn|gain|receive|obtain|maximi[sz]e|collect|for)(?: \w+){0,3}? rewards?\b"
 )
 _BLIND = r"(?:can ?not|can'?t|could ?not|couldn'?t|unable to|do not|don'?t|did not|didn'?t|never|impossible to|without)"
