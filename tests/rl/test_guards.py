@@ -347,12 +347,12 @@ def test_material_of_others() -> None:
     "unit", ["very ", "long detailed ", "chain of ", "i will think ", "get the ", "not ", "<!-- ", "the image is not "]
 )
 def test_a_thought_that_repeats_itself_takes_linear_time(unit):
-    text = "<think>" + unit * (80_000 // len(unit)) + "</think><answer>B</answer>"
+    text = "<think>" + unit * (160_000 // len(unit)) + "</think><answer>B</answer>"
     reward = FaithfulnessReward(guards=recommended())
     start = time.process_time()
     with pytest.warns(UserWarning, match="nothing to be compared with"):
         reward(completions=[text], solution=["B"], question=["Which?"], options=[["red", "blue"]])
-    assert time.process_time() - start < 1.5  # a third of it on an idle core
+    assert time.process_time() - start < 3  # a fifth of a second on an idle core
 
 
 @pytest.mark.parametrize(
