@@ -7,7 +7,7 @@
 # attends as text does, and the token behind the image as if it were part of it. Rollouts are generated from the
 # template's own tokens, with the right mask. `SFTTrainer` and `DPOTrainer` pass `add_special_tokens=False`.
 # Seen with a random model of two layers and an image of 4 tokens: off by 0.11 nats from a pass with the types of the
-# same tokens; 3e-7 with a tokenizer that adds none (Gemma's checkpoints set `add_bos_token` to true).
+# same tokens; 3e-7 with a tokenizer that adds none (documented default: `add_bos_token=True`).
 # Of use: `processor.tokenizer.add_bos_token = False`, where the chat template writes <bos>.
 # Exits with 0 while that is so, with 1 once it is not.
 set -euo pipefail
