@@ -25,7 +25,7 @@ FORMER: Mapping[str, str] = {
         "data.benchmarks.spatial data.benchmarks.general": "data.benchmarks.training",
         "data.fields": "data.cells",
         "data.files": "data.sharing",
-        "data.files data.rows": "data.hub",
+        "data.hugging_face data.files data.rows": "data.hub",
         "data.rows data.files": "data.download data.sources",
         "demo.scenes": "demo.questions demo.shapes",
         "functional.agreement": "functional.draws functional.robustness",

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -257,7 +258,7 @@ def test_answer_as(write: Callable[..., Path]) -> None:
     assert read_rows(path, answer_as="index")[0].answer == 2
 
 
-@pytest.mark.parametrize("answers", [(1, 2, 3), ("1", "3"), (3, 2.0)])
+@pytest.mark.parametrize("answers", [(1, 2, 3), ("1", "3"), (3, 2.0), (-1, 1, 2, 3)])
 def test_answers_that_count_from_one_are_refused_as_a_whole(
     write: Callable[..., Path], answers: tuple[object, ...]
 ) -> None:
@@ -274,6 +275,7 @@ def test_answers_that_count_from_one_are_refused_as_a_whole(
         ((3,), "any", 0),
         ((1, 2, 4), "any", 2),
         (("B", "C", "3"), "any", 2),
+        (("B", "C", "blue", "3", "1"), "any", 4),
         ((1, 2, 3), "letter", 0),
     ],
 )
@@ -285,6 +287,28 @@ def test_other_numbers_cost_their_row_alone(
     spare = row("spare", options=options, answer="A")
     samples = read_rows(write(*rows, spare), on_error="record", answer_as=answer_as)
     assert (len(samples), len(samples.problems)) == (good + 1, len(answers) - good)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_numbers_that_may_be_those_in_the_options_are_refused_as_a_whole(
+    write: Callable[..., Path], first: int
+) -> None:
+    options = ["1. red", "2. blue", "3. green"]
+    path = write(*(row(f"q{number}", options=options, answer=first + number) for number in range(3)))
+    # Of three rows one has a single meaning: the others would be left out, and all answers be the same option.
+    with pytest.raises(
+        RowsError, match=r"^3 problems in the rows:\n  all rows: field 'answer': .*that may be those in the op"
+    ):
+        read_rows(path, on_error="record")
+    answers = [sample.answer for sample in read_rows(path, answer_as="text" if first else "index")]
+    assert answers == [0, 1, 2]
+
+
+def test_questions_for_a_number_cost_their_row_alone(write: Callable[..., Path]) -> None:
+    rows = [row(f"q{number}", options=["red", "blue"], answer="blue") for number in range(5)]
+    numbers = [row("three", options=["7", "8", "9"], answer=3), row("five", options=["10", "20", "30"], answer=5)]
+    samples = read_rows(write(*rows, *numbers), on_error="record")
+    assert (len(samples), len(samples.problems)) == (5, 2)
 
 
 @pytest.mark.parametrize(("suffix", "delimiter"), [(".csv", ","), (".tsv", "\t")])
@@ -500,6 +524,14 @@ def test_a_parquet_file_without_rows(folder: Path) -> None:
         read_rows(folder / "rows.parquet")
     (folder / "rows.parquet").write_bytes(b"")
     with pytest.raises(ValueError, match="expected a file, a folder or a Hugging Face dataset, got 'parquet'"):
+        read_rows(folder / "rows.parquet")
+
+
+def test_a_parquet_file_without_the_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "rows.parquet").write_bytes(b"PAR1")
+    for name in ("datasets", "pyarrow"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ValueError, match=r"install the extra: pip install 'vlmrobust\[data\]'"):
         read_rows(folder / "rows.parquet")
 
 

@@ -5,7 +5,6 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pandas as pd
 import pytest
@@ -79,7 +78,7 @@ def _ask_killed(server: Server, out: Path) -> Report:
     model = _model(server)
     is_killed, lock = threading.Event(), threading.Lock()
 
-    def kill(_: httpx.Request) -> None:
+    def kill(_: object) -> None:
         with lock:  # no other request is sent before the server is gone
             if not is_killed.is_set() and any(path.stat().st_size for path in out.glob("responses-*")):
                 server.kill()

@@ -254,13 +254,14 @@ def index_of(value: Any, options: Sequence[str], written_as: AnswerAs = "any") -
 
 
 def mere_number(value: Any, options: Sequence[str]) -> int | None:
-    """Return the number in a cell; None = it holds none, or an option's text.
+    """Return the number in a cell; None = it holds none, or an option's whole text.
 
     Example:
         >>> mere_number("2", ["red", "blue"]), mere_number("2", ["1", "2"])
         (2, None)
     """
-    return _number_of(value) if _as_text(value, options) is None else None
+    number = _number_of(value)
+    return None if number is None or _whole_text(value, options) is not None else number
 
 
 def _number_of(value: Any) -> int | None:
@@ -289,6 +290,11 @@ def _as_letter(value: Any, options: Sequence[str]) -> int | None:
 
 
 def _as_text(value: Any, options: Sequence[str]) -> int | None:
+    whole = _whole_text(value, options)
+    return whole if whole is not None or not isinstance(value, str | int | float) else _labelled(str(value), options)
+
+
+def _whole_text(value: Any, options: Sequence[str]) -> int | None:
     if not isinstance(value, str | int | float):
         return None
     text = str(value)
@@ -296,16 +302,17 @@ def _as_text(value: Any, options: Sequence[str]) -> int | None:
     # Spreadsheets convert True to TRUE, in the answer or in an option.
     word = text.strip().lower()
     alike = (index for index, option in enumerate(options) if word in _BOOLEANS and option.strip().lower() == word)
-    return next(chain(exact, alike, _labelled(text, options)), None)
+    return next(chain(exact, alike), None)
 
 
-def _labelled(text: str, options: Sequence[str]) -> Iterator[int]:
-    """Yield the option whose text begins with a number, such as 2 in "2. blue", if all are numbered from 0 or 1."""
+def _labelled(text: str, options: Sequence[str]) -> int | None:
+    """Return the option whose text begins with a number, such as 2 in "2. blue", if all are numbered from 0 or 1."""
+    number, count = _number_of(text.removesuffix(".0").strip(" ().:")), len(options)
+    if number is None:
+        return None
     labels = [int(found[1] or found[2]) for found in map(_LABEL.match, options) if found]
-    count = len(options)
-    if sorted(labels) in (list(range(count)), list(range(1, count + 1))):
-        number = _number_of(text.removesuffix(".0").strip(" ().:"))
-        yield from (index for index, label in enumerate(labels) if label == number)
+    is_numbered = sorted(labels) in (list(range(count)), list(range(1, count + 1)))
+    return labels.index(number) if is_numbered and number in labels else None
 
 
 def _same_text(first: str, second: str) -> bool:

@@ -1,4 +1,4 @@
-"""Yield the rows of files, Hugging Face datasets and tables in memory, each with its place; fill in shared images.
+"""Yield the rows of files and of tables in memory, each with its place; fill in shared images.
 
 Images stay encoded: files are far smaller than pixels.
 """
@@ -7,7 +7,7 @@ import csv
 import re
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 
 from ..text import can_be_written
 from .fields import from_json, looks_nested
+from .hugging_face import read_parquet, rows_of
 from .row import Row, is_base64_image
 
 __all__ = [
@@ -24,9 +25,7 @@ __all__ = [
     "fill_shared_images",
     "is_table",
     "numbered_rows",
-    "read_dataset",
     "read_file",
-    "read_parquet",
 ]
 
 _MANY = 5  # number of columns from which a line with as many commas is a row rather than text
@@ -218,110 +217,6 @@ def _may_share(image: Any) -> TypeGuard[str]:
     return isinstance(image, str) and image.isdecimal()
 
 
-def _rows_of(dataset: Any) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a dataset: images as file contents instead of pixels, class labels by name.
-
-    The rows that a dataset's own transform makes are yielded as they are.
-    """
-    import datasets
-
-    shown: tuple[Any, ...] = ()
-    if isinstance(dataset, datasets.Dataset):
-        if dataset.format["type"] == "custom":
-            yield from dataset
-            return
-        shown = (dataset.format["columns"], dataset.format["output_all_columns"])
-    dataset = _undecoded(dataset.with_format(None, *shown))
-    for row in dataset:
-        yield _named(row, dataset.features)
-
-
-def _named(value: Any, feature: Any) -> Any:
-    """Return a value with the names of its class labels, at any depth."""
-    if isinstance(value, Mapping) and isinstance(feature, Mapping):
-        return {name: _named(part, feature.get(name)) for name, part in value.items()}
-    if isinstance(value, list):
-        inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
-        return [_named(part, inner) for part in value]
-    # A number is a place among these names, not among the row's options; -1 is no label.
-    is_label = hasattr(feature, "names") and isinstance(value, int) and value >= 0
-    return feature.names[value] if is_label else value
-
-
-def _undecoded(dataset: Any) -> Any:
-    """Return a dataset whose image columns hold file contents instead of pixels."""
-    import datasets
-
-    for column, feature in (dataset.features or {}).items():
-        if isinstance(feature, datasets.Image):
-            dataset = dataset.cast_column(column, datasets.Image(decode=False))
-        elif isinstance(getattr(feature, "feature", None), datasets.Image):
-            dataset = dataset.cast_column(column, type(feature)(datasets.Image(decode=False)))
-    return dataset
-
-
-def read_dataset(name: str, split: str | None, config: str | None = None, *, streaming: bool = False) -> Iterator[Row]:
-    """Open a dataset of the hub or of a folder, and yield its rows.
-
-    Args:
-        name: the dataset's name on the hub, or a folder.
-        split: its split; None = the only one.
-        config: its configuration; None = the default one.
-        streaming: stream rows instead of downloading all of them first.
-
-    Raises:
-        ValueError: `datasets` is not installed, or there is no such dataset, configuration or split.
-    """
-    loaded = _loaded(name, config, split=split, streaming=streaming)
-    if isinstance(loaded, Mapping):
-        if len(loaded) > 1:
-            raise ValueError(f"expected a split of {name!r}, one of {', '.join(sorted(loaded))}; got none")
-        ((split, loaded),) = loaded.items()
-    return _numbered(loaded, ", ".join(part for part in (name, config) if part))
-
-
-def read_parquet(files: Sequence[Path]) -> Iterator[Row]:
-    """Stream the rows of Parquet files.
-
-    Raises:
-        ValueError: `datasets` is not installed, or a file is not Parquet.
-    """
-    place = files[0].name if len(files) == 1 else str(files[0].parent)
-    if not (filled := [str(file) for file in files if _has_rows(file)]):  # `datasets` fails at a file without rows
-        return iter(())
-    return _numbered(_loaded("parquet", split="rows", streaming=True, data_files={"rows": filled}), place)
-
-
-def _has_rows(file: Path) -> bool:
-    from pyarrow import ArrowException, parquet
-
-    try:
-        return bool(parquet.read_metadata(file).num_rows)
-    except (ArrowException, OSError):  # `datasets` says what is wrong with the file
-        return True
-
-
-def _loaded(name: str, *arguments: Any, **options: Any) -> Any:
-    try:
-        import datasets
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"expected a file or folder of rows, got {name!r}; to read it as a Hugging Face dataset, "
-            "install the extra: pip install 'vlmrobust[data]'"
-        ) from error
-
-    try:
-        return datasets.load_dataset(name, *arguments, **options)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise ValueError(
-            f"expected a file, a folder or a Hugging Face dataset, got {name!r}: {type(error).__name__}: {error}"
-        ) from error
-
-
-def _numbered(dataset: Any, place: str) -> Iterator[Row]:
-    return (Row(f"{place}, row {number}", values) for number, values in enumerate(_rows_of(dataset)))
-
-
 def _mappings(rows: Any) -> Iterable[Any]:
     """Return the rows of a table as mappings with Python values."""
     if isinstance(rows, Mapping):
@@ -341,7 +236,7 @@ def _mappings(rows: Any) -> Iterable[Any]:
             found: Iterable[Any] = getattr(rows, method)()
             return found
     if datasets is not None and isinstance(rows, datasets.Dataset | datasets.IterableDataset):
-        return _rows_of(rows)
+        return rows_of(rows)
     in_rows: Iterable[Any] = rows
     return in_rows
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
@@ -32,6 +32,7 @@ __all__ = [
     "NUMBERED_MARK",
     "TEXTS",
     "Columns",
+    "Counted",
     "Row",
     "RowReader",
     "column_of",
@@ -82,13 +83,27 @@ def column_of(field: str, columns: Columns) -> str:
     return column if isinstance(column, str) else column[0]
 
 
+class Counted(NamedTuple):
+    """An answer that is a mere number.
+
+    Attributes:
+        number: the number.
+        options: how many options there are.
+        index: the option it was read as; None = it is none, or it means one as an index and another as a label.
+    """
+
+    number: int
+    options: int
+    index: int | None
+
+
 class RowReader:
     """Convert one row to a sample, and collect its problems.
 
     Attributes:
         problems: one message per problem.
         changes: one message per decoded image that is changed before the model sees it.
-        counted: the answer as a mere number, and the number of options; None = it is read otherwise.
+        counted: the answer, if it is a mere number.
     """
 
     def __init__(
@@ -97,7 +112,7 @@ class RowReader:
         self.row, self.columns, self.root, self.answer_as, self.fetch = row, columns, root, answer_as, fetch
         self.problems: list[str] = []
         self.changes: list[str] = []
-        self.counted: tuple[int, int] | None = None
+        self.counted: Counted | None = None
         self._used: set[str] = set()
         self._name = "<no id>"
 
@@ -132,8 +147,9 @@ class RowReader:
         if options is not None:
             index = partial(index_of, options=options, written_as=self.answer_as)
             fields["answer"] = self._read("answer", index, required=True)
-            answer = mere_number(self._cell("answer"), options) if self.answer_as in ("any", "index") else None
-            self.counted = None if answer is None else (answer, len(options))
+            number = mere_number(self._cell("answer"), options) if self.answer_as in ("any", "index") else None
+            if number is not None:
+                self.counted = Counted(number, len(options), fields["answer"])
             fields["distractor"] = self._read("distractor", index)
             fields["texts"] = self._texts(options)
         fields["group"] = self._read("group", name_of)

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 from ..types import Sample
 from .fields import AnswerAs
-from .files import SUFFIXES, numbered_rows, read_dataset, read_file
-from .row import FIELDS, TEXTS, Columns, Row, RowReader, column_of
+from .files import SUFFIXES, numbered_rows, read_file
+from .hugging_face import read_dataset
+from .row import FIELDS, TEXTS, Columns, Counted, Row, RowReader, column_of
 
 __all__ = [
     "FIELDS",
@@ -36,10 +37,7 @@ CONNECTIONS = 8  # at the same time; hosts of datasets reject more
 _CONNECT_SECONDS, _READ_SECONDS, _RETRIES = 10.0, 30.0, 3
 _TEMPORARY = (429, 500, 502, 503, 504)  # status codes worth a retry
 _SHOWN = 20
-_FROM_ONE = (
-    "all rows: field 'answer': expected indices from 0, got numbers that include the number of options and no 0; if "
-    "they count from 1, subtract 1 or write letters"
-)
+_NUMBERS = "all rows: field 'answer': expected indices from 0"
 _OF_ROW = re.compile(r"^.*?: (sample ('[^']*'|\"[^\"]*\"), )?")  # the beginning of a problem, which names its row
 
 
@@ -113,8 +111,9 @@ def samples_from(
             `{"images": ["image_1", "image_2"]}`; marks `<image 1>` in the question, one for each, give their places.
         root: the folder that relative image paths start from; None = the current one.
         on_error: "raise" collects all problems into one error. "record" leaves invalid rows out and lists them in
-            `problems`; a row that only has an invalid image file stays, so that a run lists it as an error. Answers
-            that seem to count options from 1 are always an error.
+            `problems`; a row that only has an invalid image file stays, so that a run lists it as an error. If most
+            answers are numbers that seem to count options from 1, or may be numbers in the options' texts, that is
+            always an error.
         check_images: decode every image now, and list in `changes` those that are changed; otherwise only check that
             the files exist.
         answer_as: how `answer` and `distractor` are written, see `fields.index_of`: "any" accepts an index, a letter or
@@ -154,10 +153,10 @@ def samples_from(
             places[sample.id] = reader.row.place
             samples.append(sample)
     problems = [problem for reader in readers for problem in reader.problems]
-    if _count_from_one(reader.counted for reader in readers):
-        # Leaving out the rows with the last option would keep all others, with the wrong answers.
-        raise RowsError([_FROM_ONE, *problems])
-    if problems and on_error == "raise":
+    origin = _problem_of_numbers([reader.counted for reader in readers])
+    if origin is not None:
+        problems = [origin, *problems]
+    if problems and (on_error == "raise" or origin is not None):
         raise RowsError(problems)
     if not samples:
         raise RowsError([*problems, *left_out] or ["expected at least one row, got none"])
@@ -165,11 +164,21 @@ def samples_from(
     return Samples(samples, problems, left_out, changes)
 
 
-def _count_from_one(counted: Iterable[tuple[int, int] | None]) -> bool:
-    """Return whether answers that are mere numbers count the options from 1 rather than 0."""
-    pairs = [pair for pair in counted if pair is not None]
-    numbers = {number for number, _ in pairs}
-    return len(numbers) > 1 and min(numbers) > 0 and any(number == count for number, count in pairs)
+def _problem_of_numbers(answers: Sequence[Counted | None]) -> str | None:
+    """Return the problem of answers that are mere numbers of unclear origin, in most of the rows; None = no problem.
+
+    Rows that can be read would be left with the wrong answers, or with those of one option.
+    """
+    counted = [answer for answer in answers if answer is not None and answer.number >= 0]
+    numbers = {answer.number for answer in counted}
+    if len(numbers) < 2 or 2 * len(counted) <= len(answers):
+        return None
+    if any(answer.index is None and answer.number < answer.options for answer in counted):
+        return f"{_NUMBERS}, got numbers that may be those in the options' texts; say which with answer_as"
+    if 0 not in numbers and any(answer.number == answer.options for answer in counted):
+        got = "got numbers that include the number of options and no 0"
+        return f"{_NUMBERS}, {got}; if they count from 1, subtract 1 or write letters"
+    return None
 
 
 def read_rows(

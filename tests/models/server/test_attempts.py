@@ -10,7 +10,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx2 as http
 import pytest
-from openai import APIConnectionError, APITimeoutError, BadRequestError, InternalServerError, RateLimitError
+from openai import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    BadRequestError,
+    InternalServerError,
+    RateLimitError,
+)
 from openai_server import KEY
 
 from vlmrobust import Evaluator, OpenAIModel
@@ -368,8 +375,12 @@ def redirecting():
             seen.append((self.command, self.path, body))
             status = int(self.path.split("/")[1])
             self.send_response(status)
-            if status != 200:
-                self.send_header("Location", self.path.replace(str(status), "200"))
+            if "elsewhere" in self.path:
+                self.send_header(
+                    "Location", f"http://user:word@localhost:{server.server_port}/200/v1?token={len(seen)}"
+                )
+            elif status != 200 and "nowhere" not in self.path:
+                self.send_header("Location", self.path.replace(str(status), "200") + f"?token={len(seen)}")
             self.send_header("Content-Length", "2")
             self.end_headers()
             self.wfile.write(b"{}")
@@ -399,8 +410,35 @@ def test_a_redirected_request_is_repeated_as_it_was(redirecting, caplog, status,
         for _ in range(2):
             assert client.post("/chat/completions", cast_to=str, body={"model": "m"}) == "{}"
     assert [verb for verb, _, _ in seen] == ["POST", method] * 2
-    assert seen[1][1:] == ("/200/v1/chat/completions", b'{"model":"m"}' if method == "POST" else b"")
-    assert caplog.text.count("give its new address as base_url") == told
+    assert seen[1][1:] == ("/200/v1/chat/completions?token=1", b'{"model":"m"}' if method == "POST" else b"")
+    line = f"from {address}/{status}/v1/chat/completions to {address}/200/v1/chat/completions: change base_url accord"
+    assert caplog.text.count(line) == told
+    assert "token" not in caplog.text
+
+
+@pytest.mark.parametrize("status", [301, 302])
+def test_a_redirect_to_another_host_gets_no_request(redirecting, caplog, status):
+    address, seen = redirecting
+    with make_client("test", base_url=f"{address}/{status}/elsewhere", api_key="key", timeout=5.0) as client:
+        for _ in range(2):
+            with pytest.raises(APIStatusError, match=f"Error code: {status}"):
+                client.post("/chat/completions", cast_to=str, body={"model": "m"})
+    assert [path for _, path, _ in seen] == [f"/{status}/elsewhere/chat/completions"] * 2
+    other = address.replace("127.0.0.1", "localhost")
+    assert (
+        caplog.text.count(f"to {other}/200/v1: nothing was sent to this other host; if it is meant, change base") == 1
+    )
+    assert "word" not in caplog.text
+    assert "token" not in caplog.text
+
+
+def test_a_redirect_without_an_address_keeps_its_status(redirecting, caplog):
+    with (
+        make_client("test", base_url=f"{redirecting[0]}/302/nowhere", api_key="key", timeout=5.0) as client,
+        pytest.raises(APIStatusError, match="Error code: 302"),
+    ):
+        client.post("/chat/completions", cast_to=str, body={"model": "m"})
+    assert "redirects" not in caplog.text
 
 
 def test_a_process_that_ends_with_an_open_connection_writes_nothing(redirecting):

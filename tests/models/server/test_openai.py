@@ -494,7 +494,7 @@ def test_a_key_that_no_header_can_hold_is_refused_unrepeated(key):
     assert key not in str(refused.value)
 
 
-@pytest.mark.parametrize("address", ["localhost:8000/v1", "localhost", "http://", "ftp://host/v1", "/v1"])
+@pytest.mark.parametrize("address", ["", " ", "localhost:8000/v1", "localhost", "http://", "ftp://host/v1", "/v1"])
 def test_an_address_without_scheme_or_host_is_refused(address):
     with pytest.raises(
         ValueError, match=r"field 'base_url': expected an address such as .* without http:// or https://"

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from ...naming import unknown_name
 from ...seeding import generator, subset
-from ..files import read_dataset, read_file, read_parquet
+from ..files import read_file
+from ..hugging_face import read_dataset, read_parquet
 from ..row import Row
 from ..rows import Samples, check_no_parts, in_memory, limited, samples_from
 from .questions import LeftOut, nearby_numbers

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from math import isfinite
 from typing import Any, TypeVar
+from urllib.parse import urljoin, urlsplit
 
 from ..base import RefusedError
 
@@ -75,7 +76,10 @@ def bounded_client(timeout: float) -> tuple[Any, Any]:
 
 
 class _Redirects:
-    """Lets a redirected POST be repeated at its new address; HTTP libraries turn one with 301 or 302 into a GET."""
+    """Lets a redirected POST be repeated at its new address; HTTP libraries turn one with 301 or 302 into a GET.
+
+    Another host gets nothing: the question, the images and keys in headers are not meant for it.
+    """
 
     def __init__(self) -> None:
         self._told: set[str] = set()
@@ -84,15 +88,24 @@ class _Redirects:
         """Treat the response as a redirect that keeps the method, and log its address once."""
         if response.status_code not in _MOVED or response.request.method != "POST":
             return
-        response.status_code = _REPEATED
-        to = response.headers.get("location", "nowhere")
-        if to not in self._told:
-            self._told.add(to)
-            logger.warning(
-                "the server redirects requests from %s to %s; give its new address as base_url",
-                response.request.url,
-                to,
-            )
+        if not response.has_redirect_location:
+            return
+        before = urlsplit(str(response.request.url))
+        try:
+            after = urlsplit(urljoin(before.geturl(), response.headers["location"]))
+        except ValueError:  # an invalid address; the client says so
+            return
+        if after.hostname == before.hostname:
+            response.status_code, what = _REPEATED, "change base_url accordingly"
+        else:
+            del response.headers["location"]
+            what = "nothing was sent to this other host; if it is meant, change base_url"
+        old, new = (
+            f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}" for address in (before, after)
+        )
+        if new not in self._told:  # without queries, which may hold a token that is new each time
+            self._told.add(new)
+            logger.warning("the server redirects requests from %s to %s: %s", old, new, what)
 
 
 class _Deadline(threading.local):

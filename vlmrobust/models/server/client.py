@@ -45,24 +45,27 @@ def make_client(user: str, *, base_url: str | None, api_key: str | SecretStr | N
     except ImportError as error:
         raise ImportError(f"{user} needs the openai client: pip install vlmrobust[api]") from error
     key = api_key.get_secret_value() if isinstance(api_key, SecretStr) else api_key
-    key = (os.environ.get("OPENAI_API_KEY", "") if key is None else key).strip()  # files end in a line break
-    if not (key.isascii() and key.isprintable()):
+    key = os.environ.get("OPENAI_API_KEY") if key is None else key
+    key = None if key is None else key.strip()  # files end in a line break
+    if key and not (key.isascii() and key.isprintable()):
         raise ValueError("field 'api_key': expected printable ASCII characters, got others (the key is not shown)")
-    if not key and api_key is None and base_url is not None:
-        key = ANY_KEY
-    base_url = (base_url or os.environ.get("OPENAI_BASE_URL", "")).strip() or None
+    if not key and api_key is None:
+        key = None if base_url is None else ANY_KEY
+    if base_url is None:
+        base_url = os.environ.get("OPENAI_BASE_URL") or None
+    base_url = None if base_url is None else base_url.strip()
     try:
         address = urlsplit(base_url or "")
         _ = address.port
     except ValueError:
         raise ValueError(f"{_EXPECTED}, got one with an invalid host or port {_NOT_QUOTED}") from None
-    if base_url and (address.scheme not in ("http", "https") or not address.hostname):
+    if base_url is not None and (address.scheme not in ("http", "https") or not address.hostname):
         raise ValueError(f"{_EXPECTED}, got one without http:// or https:// and a host {_NOT_QUOTED}")
     query = dict(parse_qsl(address.query, keep_blank_values=True))
     http_client, timeouts = bounded_client(timeout)
     return OpenAI(
         base_url=urlunsplit(address._replace(query="")) if query else base_url,
-        api_key=None if key == "" and api_key is None else key,
+        api_key=key,
         max_retries=0,
         timeout=timeouts,
         default_query=query or None,
