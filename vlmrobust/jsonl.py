@@ -4,6 +4,7 @@ Other files are written atomically (`write_atomically`, `atomic_draft`). `batche
 of complete batches and of their samples.
 """
 
+import errno
 import json
 import math
 import os
@@ -40,6 +41,7 @@ Position = tuple[int, int]
 Described = TypeVar("Described")
 
 _DRAFT = re.compile(r"\..+?(?:\.(?P<process>\d+))?\.(?P<key>[0-9a-f]{32})")
+_OF_DISKS = frozenset({errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC})
 _ABANDONED = 3600.0  # seconds after which a draft is considered abandoned
 
 _PLAIN = frozenset({str, int, bool, type(None)})
@@ -135,13 +137,13 @@ def atomic_draft(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Name the file in errors of writing to it, such as that of a full disk, which name none."""
+    """Name a path in the error of a disk that is full or broken, which names none."""
     try:
         yield
     except OSError as error:
-        if error.errno is None or error.filename is not None:
-            raise
-        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+        if error.errno in _OF_DISKS and error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
 
 
 def create_atomically(path: Path, text: str) -> bool:

@@ -71,6 +71,18 @@ def test_a_changed_weight_on_disk_is_another_identity(tiny: Build, tmp_path: Pat
     assert identities[0] != identities[1]
 
 
+def test_hooks_may_be_sequences_of_sequences() -> None:
+    layer = torch.nn.Linear(2, 3, device="meta")
+    kept = {name: torch.ones(value.shape) for name, value in layer.named_parameters()}
+    for hook in (
+        accelerate.hooks.AlignDevicesHook("cpu", offload=True, weights_map=kept),
+        accelerate.hooks.ModelHook(),
+        accelerate.hooks.ModelHook(),
+    ):
+        accelerate.hooks.add_hook_to_module(layer, hook, append=True)
+    assert torch.equal(value_of(layer, "bias"), torch.ones(3))
+
+
 def test_what_is_not_offloaded_is_read_where_it_is() -> None:
     layer = torch.nn.Sequential(torch.nn.Linear(2, 3))
     assert value_of(layer, "0.weight") is layer[0].weight

@@ -18,6 +18,7 @@ from vlmrobust.metrics import (
     CorrectProbability,
     ExpectedCalibrationError,
     LetterEntropy,
+    NegativeLogLikelihood,
     Quadrant,
 )
 from vlmrobust.seeding import generator
@@ -145,13 +146,14 @@ def sure_report(make_pair, rerun):
         for n in range(30)
         for condition, by in moved.items()
     ]
-    return report_of(pairs, [CorrectProbability(), LetterEntropy(), ExpectedCalibrationError()])
+    metrics = [CorrectProbability(), LetterEntropy(), NegativeLogLikelihood(), ExpectedCalibrationError()]
+    return report_of(pairs, metrics)
 
 
 def test_rounding_errors_of_letters_are_no_differences(make_pair):
     first, second = (sure_report(make_pair, rerun) for rerun in (1, 2))
     assert not np.array_equal(first.frame["letter_entropy"], second.frame["letter_entropy"])
-    for metric in ("correct_probability", "letter_entropy", "expected_calibration_error"):
+    for metric in ("correct_probability", "letter_entropy", "negative_log_likelihood", "expected_calibration_error"):
         found = [row_of(one, "x", metric) for one in (first, second)]
         assert [row["difference"] for row in found] == [0.0, 0.0]
         assert all(math.isnan(row[name]) for row in found for name in ("low", "high", "p", "p_adjusted"))

@@ -372,6 +372,8 @@ def test_a_class_that_overrides_only_respond_is_called_through_it() -> None:
 
 def test_a_truncated_write_stays_the_last_of_its_file(tmp_path: Path) -> None:
     class Interrupted:
+        name = "rows-000.jsonl"
+
         def write(self, data: bytes) -> None:
             opened.write(data[:5])
             opened.flush()

@@ -89,12 +89,12 @@ class Counted(NamedTuple):
     Attributes:
         number: the number.
         options: how many options there are.
-        index: the option it was read as; None = it is none, or it means one as an index and another as a label.
+        option: the index of the option that it was read as; None = no option, or two: one as an index, another as text.
     """
 
     number: int
     options: int
-    index: int | None
+    option: int | None
 
 
 class RowReader:
@@ -147,9 +147,9 @@ class RowReader:
         if options is not None:
             index = partial(index_of, options=options, written_as=self.answer_as)
             fields["answer"] = self._read("answer", index, required=True)
-            number = mere_number(self._cell("answer"), options) if self.answer_as in ("any", "index") else None
-            if number is not None:
-                self.counted = Counted(number, len(options), fields["answer"])
+            if self.answer_as in ("any", "index"):
+                counted = mere_number(self._cell("answer"), options)
+                self.counted = None if counted is None else Counted(counted, len(options), fields["answer"])
             fields["distractor"] = self._read("distractor", index)
             fields["texts"] = self._texts(options)
         fields["group"] = self._read("group", name_of)

@@ -173,7 +173,7 @@ def _problem_of_numbers(answers: Sequence[Counted | None]) -> str | None:
     numbers = {answer.number for answer in counted}
     if len(numbers) < 2 or 2 * len(counted) <= len(answers):
         return None
-    if any(answer.index is None and answer.number < answer.options for answer in counted):
+    if any(answer.option is None and answer.number < answer.options for answer in counted):
         return f"{_NUMBERS}, got numbers that may be those in the options' texts; say which with answer_as"
     if 0 not in numbers and any(answer.number == answer.options for answer in counted):
         got = "got numbers that include the number of options and no 0"

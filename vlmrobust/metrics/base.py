@@ -26,7 +26,7 @@ class BaseMetric(Frozen, ABC):
         higher_is_better: whether larger values are better; None = neither.
         is_rate: every value is 0, 1 or NaN, so that the mean is a rate, with an interval for rates.
         reads_letters: the values come from the letter distribution, so that different read-outs are not comparable, and
-            two values that differ by at most 1e-6 count as equal.
+            two values that differ by at most 1e-6 (above 1: of their size) count as equal, except for paired metrics.
         reads_asserted: the values depend on the asserted option, so that both sides of a comparison are measured by the
             same option; see `FollowRate`.
     """

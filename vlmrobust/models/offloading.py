@@ -19,7 +19,7 @@ def device_of(model: Any) -> torch.device:
         return device
     runs_on = (getattr(hook, "execution_device", None) for module in model.modules() for hook in _hooks(module))
     found = next((place for place in runs_on if place is not None), device)
-    return torch.device("cuda", found) if isinstance(found, int) else torch.device(found)
+    return torch.device(found)
 
 
 def value_of(module: nn.Module, name: str) -> Tensor:
@@ -34,5 +34,9 @@ def value_of(module: nn.Module, name: str) -> Tensor:
 
 
 def _hooks(module: nn.Module) -> Iterator[Any]:
-    hook = getattr(module, "_hf_hook", None)
-    yield from () if hook is None else getattr(hook, "hooks", (hook,))
+    left = [getattr(module, "_hf_hook", None)]
+    while left:
+        hook = left.pop(0)
+        left += getattr(hook, "hooks", ())
+        if hook is not None:
+            yield hook

@@ -37,7 +37,8 @@ Item = TypeVar("Item")
 
 UNSCORED = ("error", "not_applicable")
 
-# A float32 logit between 16 and 32 is known to 2e-6, so that a probability of the letters is known to about 1e-6.
+# A float32 logit between 16 and 32 is known to 2e-6, so that probabilities and nats of the letters are known to about
+# 1e-6, larger nats to that share of them.
 _LETTER_RESOLUTION = 1e-6
 
 
@@ -254,5 +255,8 @@ def without_rounding_errors(column: Column, before: Floats, after: Floats) -> Fl
     """Return `after`, with `before` in places where the column's values cannot be told apart.
 
     A test of rounding errors has an arbitrary p-value, which also changes those of other conditions by Holm's method.
+    Distances from base, which paired metrics measure, may be much smaller and still be more than rounding.
     """
-    return np.where(np.abs(after - before) <= _LETTER_RESOLUTION, before, after) if column.reads_letters else after
+    if not column.reads_letters or column.is_paired:
+        return after
+    return np.where(np.abs(after - before) <= _LETTER_RESOLUTION * np.maximum(1, np.abs(before)), before, after)
