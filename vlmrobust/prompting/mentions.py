@@ -110,6 +110,12 @@ class Forms(NamedTuple):
         units = ((index, self.units[index]) for index in candidates)
         return [index for index, own in units if own is None or (not in_parts and same_unit(own, unit) is not False)]
 
+    def in_equal_unit(self, candidates: list[int], unit: Unit) -> list[int]:
+        """Return the candidates in the same unit, or else those in one that equals it ("5 mL" and "5 cm³")."""
+        units = [(index, own) for index in candidates if (own := self.units[index])]
+        same = [index for index, own in units if own.powers == unit.powers]
+        return same or [index for index, own in units if same_unit(own, unit)]
+
     def key(self, folded: str) -> str:
         """Return the key of a text; a text without words is its own key."""
         return squeeze(folded, inflected=self.inflected).text or folded
@@ -210,10 +216,7 @@ class Reading:
             if (unit := unit_at(self.folded, stop, end))
         }
         in_parts = {at for at, (unit, _) in measured.items() if has_smaller_part(unit, self.folded, end)}
-        found = [
-            (at, unit.end, [index for index in candidates if same_unit(forms.units[index] or unit, unit)])
-            for at, (unit, candidates) in measured.items()
-        ]
+        found = [(at, unit.end, forms.in_equal_unit(candidates, unit)) for at, (unit, candidates) in measured.items()]
         found += [
             (*span, named) for key, named in forms.keys.items() if key in squeezed.text for span in squeezed.find(key)
         ]
