@@ -431,6 +431,7 @@ def test_answer_counts_if_few_sentences_follow(sentences, right):
         ("So the mass is 5 grams.", ("5 g", "6 g"), 0),
         ("So the mass is 6.", ("5 g", "6 g"), 1),
         ("So it weighs 5 kg more.", ("5 kg more", "6 kg more"), 0),
+        ("So it is 10% higher.", ("higher by 10", "higher by 20"), 0),
         ("So the cube is anything but red.", ("red", "blue"), 1),
         ("因此不选A,应选B。", ("red", "blue"), 1),
     ],

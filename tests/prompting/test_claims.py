@@ -29,6 +29,12 @@ TRIO = ("yes", "no", "all")
         ("A. ✗\nB. ✓\nC. ✗", COLOURS, None),
         ("A) wrong B) right", COLOURS, None),
         ("(B) not the red one", COLOURS, 1),
+        ("No - there is none", TRIO, 1),
+        ("The answer is yes because it is red", TRIO, 0),
+        ("yes because it is red", TRIO, 0),
+        ("There is no cube", TRIO, None),
+        ("(A) Wrong way", ("Wrong way sign", "Stop sign"), 0),
+        ("(A) wrong because it is dark", COLOURS, None),
     ],
 )
 def test_short_answers(frame, said, options, answer):
@@ -46,6 +52,19 @@ def test_short_answers(frame, said, options, answer):
         ("The cube is blue. Answer ⇒ B", 1),
         ("The fans: B is loud.", None),
         ("Possible answers are: red, blue.", None),
+        ("At first, my guess is A. Looking closer, the answer is C.", 2),
+        ("My guess is A. Looking closer, it is C.", None),
+        ("My pick is A. The cube is red.", 0),
+        ("My choice is A. But the answer is C.", 2),
+        ("最亮的选项是D，问题问最暗的，故答案是B。", 1),
+        ("最合适的选项是D。", 3),
+        ("类别选B", 1),
+        ("性别选择B", 1),
+        ("别选A，选C", 2),
+        ("请别选A", None),
+        ("未选A", None),
+        ("无法选A", None),
+        ("不建议选A，建议选B", 1),
     ],
 )
 def test_clauses_that_announce_an_answer(said, answer):

@@ -178,6 +178,7 @@ class QuestionContext(NamedTuple):
         content: normal forms of the question's words, without those of the options.
         poles: patterns for the property that the question asks for ("nearer"), and its opposite; None = no comparison.
         distinctive: normal form of a word → the only option that contains it.
+        measured: the numbers in options that have a unit.
         shared: for each option, its words that other options also contain.
         broken: an option contains a sentence break.
         statement: the statement in question, where the options are yes and no or true and false.
@@ -187,6 +188,7 @@ class QuestionContext(NamedTuple):
     content: frozenset[str]
     poles: tuple[re.Pattern[str], re.Pattern[str]] | None
     distinctive: dict[str, int]
+    measured: frozenset[str]
     shared: tuple[frozenset[str], ...]
     broken: bool
     statement: re.Pattern[str] | None
@@ -225,6 +227,12 @@ class QuestionContext(NamedTuple):
             frozenset(content.difference(map(plain_form, categories)) or content),
             next(poles, None),
             {word: option for word, option in distinctive.items() if not NOT.search(texts[option])},
+            frozenset(
+                form
+                for text in texts
+                for word in WORDS.finditer(text)
+                if (form := plain_form(word[0])).startswith("#") and unit_at(text, word.end(), len(text))
+            ),
             tuple(frozenset(word for word in words_of_one if counts[word] > 1) for words_of_one in option_words),
             any(map(SENTENCE_BREAK.search, texts)),
             _statement([folded, *re.findall(r"[^.?!\n]+\?", folded)][-1]) if is_polar else None,
@@ -234,7 +242,8 @@ class QuestionContext(NamedTuple):
     def distinctive_words(self, folded: str, start: int, end: int) -> list[Mention]:
         """Return the mentions in a part of a text by words that only one option contains.
 
-        A number with a unit is none: the option would be named in full, or this is another quantity.
+        Of an option in a unit, its number with a unit is none: the option would be named in full, or this is another
+        quantity.
         """
         owner = self.distinctive
         words = WORDS.finditer(folded, start, end) if owner else ()
@@ -242,7 +251,7 @@ class QuestionContext(NamedTuple):
             Mention(*word.span(), owner[form])
             for word in words
             if (form := plain_form(word[0])) in owner
-            if not (form.startswith("#") and unit_at(folded, word.end(), end))
+            if not (form in self.measured and unit_at(folded, word.end(), end))
         ]
 
 

@@ -68,8 +68,10 @@ _HEAD_TABLE = (
      " 最佳选项 正答 उत्तर जवाब คำตอบ",
      r"(?:应该|應該|应当|应)?(?:选择|選擇|选|選)?(?![项項择擇択])(?:是|为|為|就是|は|が|은|는|이| ?है|คือ)? ?[:,]?", ""),
     ("boxed", "选择 選擇 选 選", r"(?![项項择擇択])(?:是|为|為)? ?[:,]?",
-     "(?<![不没別别])(?<!不[能应應该該可会會])(?<!不应该)"),
-    ("boxed", "的选项 的選項", "(?:是|为|為) ?[:,]?", "最[^,.;:!?\\n]{1,8}"),
+     r"(?=$)(?<![不没未])(?<!不[能应應该該可會会要])(?<!不应该|不建议)(?<!无法|無法)"
+     r"(?<!(?:[请請你万萬,.;:!?。\s])[别別])(?<!^[别別])"),
+    ("boxed", "的选项 的選項", "(?:是|为|為) ?[:,]?",
+     r"最(?:合适|合適|恰当|恰當|适合|適合|适当|適當|准确|準確|接近|可能|优|優|好|终|終|符合[^,.;:!?\n]{0,6})"),
     ("boxed", "antwort réponse respuesta risposta resposta antwoord svar svaret ответ відповідь odpowiedź odpowiedzią"
      " cevap yanıt jawaban jawabannya đáp_án vastaus válasz odpověď απάντηση الإجابة الجواب"
      " câu_trả_lời", rf"(?!\w)(?:(?: {_NO}\w+){{0,2}}?[\s*_]*+(?::|=|-|{_IS}){_UP_TO_OPTION})?", _ALONE),
@@ -89,6 +91,7 @@ _PREFIX = re.compile(
     r"(?:\b(?:the|my|our|la|le|die|der|das|el|il|a|o|l')(?: |(?<=')))?(?:\b(?:final|correct|right|best|only|true|likely"
     r"|most|bonne|richtige|правильный|chosen|appropriate)\b ){0,3}[*#_> ]*\Z"
 )
+_MY = re.compile(r"\bmy $")
 _HYPOTHETICAL = re.compile(
     r"\b(?:if|whether|suppos\w+|assum\w+|unless|when|until|could|might|may|is|(?:about|going) to)(?: \w+){0,2} $"
 )
@@ -127,7 +130,8 @@ _NEGATED_AFTER = re.compile(
       (?:is|are|was|were|can|could|must|may|do|does|did|would|will|seems?|has|have)
         (?:\ (?:be|to\ be|also|all|both|therefore|thus|\w+ly)){{0,2}}\ {_REFUSED}
       |(?:is|are|was|were|do|does|did|ca|wo|could|would|has|have)n't\b|cannot\b|contradicts?\b|fails?\b|lacks?\b|misses\b)
-    |['*)\]]*\ ?[:=-]\ ?['*]*(?:no\b|{_REFUSED}|[✗❌✘])|\)\ (?:wrong|incorrect|false)\b
+    |['*)\]]*\ ?[:=-]\ ?['*]*(?:no\b|{_REFUSED}|[✗❌✘])
+    |\)\ (?:wrong|incorrect|false)\b(?!\ (?!because\b|since\b|as\b|and\b|but\b)[a-z]{{2}})
     |['*)\]]*(?:\.?\ ?[✗❌✘]|(?:选项|選項)?是?(?:不|错|錯)|では(?:な|ありません)|じゃな|[이가]\ 아[니닙닌]|\ नहीं
       |\ غير\b|\ n'est\ pas)""",
     re.VERBOSE,
@@ -198,7 +202,7 @@ def has_alternative(reading: Reading, named: Mention, end: int) -> bool:
     if not words:
         # "B. Red …" continues with a sentence; "B C", "B\nC" and "red, blue." are two options.
         if other.letter is not None:
-            return reading.ends_at(other.end, end)
+            return other.option is not None and reading.ends_at(other.end, end)
         return named.letter is None and "," in join[0] and _ends_list(reading, other.end, end)
     return reading.ends_at(other.end, end) or words in _OR
 
@@ -249,7 +253,8 @@ def _subject(reading: Reading, start: int, verb: int, end: int) -> Claim | None:
 def claims(reading: Reading, start: int, end: int) -> Iterator[Claim]:
     """Yield the claims of a text's explicit clauses, in order.
 
-    Hypothetical clauses ("if the answer is B") and questions ("is the answer B?") are skipped.
+    Hypothetical clauses ("if the answer is B") and questions ("is the answer B?") are skipped, and so is a guess where
+    another clause states an answer, or another option follows.
 
     Example:
         >>> text = "It is red, so the answer is (A)."
@@ -263,11 +268,25 @@ def claims(reading: Reading, start: int, end: int) -> Iterator[Claim]:
             hits.append((at, order))
             at = reading.folded.find(stem, at + len(stem), end)
     position = start
+    certain: list[Claim] = []
+    tentative: list[Claim] = []
     for at, order in sorted(hits):
         claim = _claim(reading, order, start, at, end) if at >= position else None
         if claim is not None:
             position = claim.end
-            yield claim
+            (tentative if _is_tentative(reading, order, at) else certain).append(claim)
+    if not certain and tentative:
+        further = reading.named(tentative[-1].end, end)
+        certain = [] if any(other.option != tentative[-1].option for other in further) else tentative
+    yield from certain
+
+
+def _is_tentative(reading: Reading, order: int, at: int) -> bool:
+    """Return whether the head whose stem is at `at` is "my guess" or "my choice", which may be revised."""
+    stem = _HEADS[order][1]
+    return stem in ("guess", "pick") or (
+        stem != "answer" and _MY.search(reading.folded, max(0, at - 4), at) is not None
+    )
 
 
 def _claim(reading: Reading, order: int, start: int, at: int, end: int) -> Claim | None:

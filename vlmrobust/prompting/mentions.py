@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import takewhile
 from typing import NamedTuple
 
-from .units import Unit, same_unit, unit_at
+from .units import Unit, has_smaller_part, same_unit, unit_at
 from .words import LETTERS, WORD, Squeezed, fold, squeeze, stands_alone
 
 __all__ = ["LIST_JOIN", "OUTER_WORDS", "Mention", "Reading", "whole_option"]
@@ -105,9 +105,16 @@ class Forms(NamedTuple):
     units: tuple[Unit | None, ...]
     numbers: dict[str, list[int]]
 
-    def in_unit(self, candidates: list[int], unit: Unit) -> list[int]:
-        """Return the candidates without those in another unit: "1.5 cm" is not "1.5 m"."""
-        return [index for index in candidates if (own := self.units[index]) is None or same_unit(own, unit)]
+    def in_unit(self, candidates: list[int], unit: Unit, in_parts: bool) -> list[int]:
+        """Return the candidates without those in another unit: "1.5 cm" is not "1.5 m", nor "2 h 30 min" "2 h"."""
+        units = ((index, self.units[index]) for index in candidates)
+        return [index for index, own in units if own is None or (not in_parts and same_unit(own, unit) is not False)]
+
+    def in_equal_unit(self, candidates: list[int], unit: Unit) -> list[int]:
+        """Return the candidates in the same unit, or else those in one that equals it ("5 mL" and "5 cm³")."""
+        units = [(index, own) for index in candidates if (own := self.units[index])]
+        same = [index for index, own in units if own.powers == unit.powers]
+        return same or [index for index, own in units if same_unit(own, unit)]
 
     def key(self, folded: str) -> str:
         """Return the key of a text; a text without words is its own key."""
@@ -208,14 +215,15 @@ class Reading:
             for at, stop in squeezed.find(number)
             if (unit := unit_at(self.folded, stop, end))
         }
-        found = [(at, unit.end, candidates) for at, (unit, candidates) in measured.items()]
+        in_parts = {at for at, (unit, _) in measured.items() if has_smaller_part(unit, self.folded, end)}
+        found = [(at, unit.end, forms.in_equal_unit(candidates, unit)) for at, (unit, candidates) in measured.items()]
         found += [
             (*span, named) for key, named in forms.keys.items() if key in squeezed.text for span in squeezed.find(key)
         ]
         hits = [
             (at, -stop, candidates)
             for at, stop, named in found
-            if (candidates := forms.in_unit(named, measured[at][0]) if at in measured else named)
+            if (candidates := forms.in_unit(named, measured[at][0], at in in_parts) if at in measured else named)
             if stands_alone(self.folded, at, stop) and (forms.broken or not _BREAK.search(self.folded, at, stop))
         ]
         for letter, candidates in forms.letters.items():

@@ -239,7 +239,8 @@ _NOT_ITSELF = re.compile(
     |\b(?:the|these|those|between|other)\ ‹(?!one›|1›)(?:{_COUNT})›|\bbetween\ (?:{_COUNT})\ and\ ‹(?:{_COUNT})›
     |(?<!\bis)(?<!\bare)(?<!\bbe)(?<!only)(?<!exactly)(?<!just)(?<!see)(?<!ha[sd])(?<!have)(?<!shows)(?<!answer)(?<!to)
       (?<!of)(?<!or)(?<!and)(?<!option)(?<!not)(?<!find)(?<![^\w\s])\ ‹one› | ‹one›\ (?:of|by|that|which|who|is|can)\b
-    |‹(?:yes|no|all)›(?!['*).,!;:<}}\]]|\s*$|\ (?:and|or)\ (?:yes|no)\b) | ‹none›\ of\b | ‹(?:other|both)›\ \w
+    |‹(?:yes|no|all)›(?!['*).,!;:<}}\]]|\s*$|\ (?:and|or)\ (?:yes|no)\b|\ (?:-|because\b|since\b))
+    |‹none›\ of\b | ‹(?:other|both)›\ \w
     |\b(?:that's|that\ is|all|sounds|i'm|am)\ ‹right› | ‹right›\ (?:answers?|options?|choices?|one|now|away)\b
     |\b(?:options?|choices?|one|what's)\ ‹left› | ‹left›\ (?:over|out|unanswered|with)\b
     |\b(?:the|as|mentioned|described|listed|noted|stated|discussed|analysis|reasoning|options|given)\ ‹(?:above|below)›

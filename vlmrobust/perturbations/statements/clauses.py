@@ -10,6 +10,7 @@ from .subjects import clause
 from .words import (
     AUXILIARY,
     BE,
+    DETERMINERS,
     MODALS,
     NUMBER,
     PAST,
@@ -72,6 +73,9 @@ def declared(auxiliary: str, rest: str, right: bool) -> str | None:
     subject, behind = parts
     if re.match(r"any(?:one|body|thing)\b", subject, re.I):
         return None
+    words = behind.split()
+    if auxiliary in BE and len(words) > 2 and {words[0], words[-1]} <= PREPOSITIONS and words[-2] not in DETERMINERS:
+        return None  # "(the lamp on the wall) on"
     if auxiliary not in ("do", "does", "did"):
         if not right and (every := re.match(r"(?:all|every|everyone|each|both|any)\b", subject)):
             return f"not {subject} {auxiliary} {behind}" if every[0] in ("all", "every", "everyone") else None
@@ -81,8 +85,9 @@ def declared(auxiliary: str, rest: str, right: bool) -> str | None:
         every = re.match(r"(?:all|every|everyone|each|both|any)\b", subject)
         return None if every else f"{subject} {auxiliary} not {behind.replace('some ', 'any ')}"
     verb, _, objects = behind.partition(" ")
-    if auxiliary != "do" and any(base_verb(word) for word in re.findall(r"\band (\w+)", objects)):
-        return None  # "stand and look"
+    # "stand and look", "open the door and walk out", but not "sell food and drink"
+    if auxiliary != "do" and any(base_verb(word) for word in re.findall(r"(?:^and|\band(?= \w+ \w)) (\w+)", objects)):
+        return None
     return f"{subject} {inflected(verb, auxiliary)} {re.sub(r'^any ', '', objects)}".rstrip()
 
 

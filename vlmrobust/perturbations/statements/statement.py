@@ -41,6 +41,9 @@ _ASKS_FOR_FALSE = re.compile(
     r"\b(?:false|incorrect|untrue|except|least likely)\b|\bNOT\b"
     r"|^(?:[Ww]hich|[Ww]hat (?:is|are))\b[^,]*?(?:\bnot\b|n't\b|\b(?:is|are) wrong\b)"
 )
+_ASKS_FOR_TEXT = re.compile(
+    r"\b(?:say|read|written|called|title|name|text|words?|message|slogan|phrase|caption|song|film|movie)\b", re.I
+)
 _ASIDE = re.compile(r" \((?:highlighted|marked|outlined|shown|circled|enclosed|in (?:the |a )?\w+ box)[^()]*\)")
 _REQUEST = re.compile(
     r"(?:please |kindly )?(?:select|choose|pick|answer|estimate|respond|think|reply|give|options?|note|hint)\b", re.I
@@ -111,8 +114,8 @@ def statement(question: str, option: str | None, options: Sequence[str]) -> str 
             lead = ""
             written = None if core and _ASKS_FOR_FALSE.search(core) else written
     elif core is not None:
-        # A sentence does not stand in the place of a noun, only after "because" or "yes".
-        rules = (yes_or_no, why) if any(map(is_sentence, choices)) else _RULES
+        # A sentence does not stand in the place of a noun, only after "because" or "yes", and as a text or a title.
+        rules = (yes_or_no, why) if any(map(is_sentence, choices)) and not _ASKS_FOR_TEXT.search(core) else _RULES
         written = next((text for rule in rules if (text := rule(core, said, choices))), None)
     if written is None or "?" in written:
         return None
@@ -168,6 +171,12 @@ def _unlabelled(option: str) -> str:
     return sentence if dash and is_sentence(sentence) else re.sub(r"^(?:because|since) ", "", option, flags=re.I)
 
 
+# "the product of 2, 3 and 4" and "the mean, and round it", but not "the height, given that it is 2 and a half times …".
+_LISTS = re.compile(
+    r",(?! (?:given|if|when|where|assuming|using|in|to|based|which|whose|with|for)\b).*\b(?:and|or)\b|, *[-$(]?\d"
+)
+
+
 def asked_for(core: str, option: str | None, options: Sequence[str]) -> str | None:
     """Find the height of the tree. 5 m: The height of the tree is 5 m."""
     found = re.fullmatch(
@@ -175,11 +184,7 @@ def asked_for(core: str, option: str | None, options: Sequence[str]) -> str | No
         core,
         re.I,
     )
-    if (
-        not found
-        or re.search(r", (?:and|or)\b", core)
-        or re.search(r"\b(?:statement|option|answer|one|that|which|best)\b", found[1])
-    ):
+    if not found or _LISTS.search(core) or re.search(r"\b(?:statement|option|answer|one|that|which|best)\b", found[1]):
         return None
     if any(with_article(text) != text for text in options):
         return None  # "the animal is cow"

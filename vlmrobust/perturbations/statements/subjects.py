@@ -84,6 +84,10 @@ def _begins_predicate(words: list[str], place: int) -> bool:
     return is_adjective(word) and (grade or closed or is_participle(after) or is_ing(after))
 
 
+# Before a word in "-ing" that may also be a noun: "the man painting a wall", but "the brick building a school".
+_PERSON = re.compile(
+    r"(?:man|men|boys?|girls?|child|children|persons?|people|lady|ladies|guys?|kids?|players?|students?)$"
+)
 _PLACES = re.compile(
     r"(?:on|in|at|to) the (?:far |very |upper |lower |top |bottom )?(?:left|right|middle|center|centre|front|back|"
     r"image|picture|photo|background|foreground|top|bottom|video|scene)(?: side| corner)?(?= )"
@@ -122,6 +126,9 @@ def _be_ends(words: list[str]) -> list[int]:
         while last - 1 >= start and is_adjective(words[last - 1]):
             last -= 1
         return [last] if last >= start else []
+    acts = place > start and words[place - 1].endswith("ing") and _PERSON.search(words[place - 2])
+    if acts and words[place] in DETERMINERS:
+        place -= 1  # "(the man) reading a book"
     if words[place].casefold() not in PREPOSITIONS:
         return [] if _may_qualify(words, place) else [place]
     later = [
@@ -139,7 +146,8 @@ def _be_ends(words: list[str]) -> list[int]:
     if later:
         return later if later == [len(words) - 1] and later[0] > place + 2 else []
     if nouns := [other for other in range(place + 2, len(words)) if _begins_noun(words, other)]:
-        return nouns if len(nouns) == 1 else []  # "the object on the plate a fork"
+        # "the object on the plate a fork", but "the man on the bench reading a book"
+        return nouns if len(nouns) == 1 and not words[nouns[0] - 1].endswith("ing") else []
     rest = _IN_THE_IMAGE.sub("", " ".join(words[place:]))
     return [] if (aside and _RELATION.match(rest)) or _has_two_places(rest) else [aside or place]
 
@@ -152,7 +160,7 @@ _PREDICATE = re.compile(r"(?:(?:on|to) the |)(?:left|right)(?: side)? of\b|betwe
 _RELATION = re.compile(
     r"behind|beside|next to|near|in front of|above|below|under|over|left of|right of|to the (?:left|right) of"
 )
-_BETWEEN_THINGS = re.compile(r" (?:to the (?:left|right) of|in front of|behind|next to) ")
+_BETWEEN_THINGS = re.compile(r" to the (?:left|right) of ")
 # Words that a preposition behind them belongs to: "next to", "about to", "up to".
 _COMPOUND = {
     "next",
@@ -176,6 +184,9 @@ def _has_two_places(rest: str) -> bool:
     if _PREDICATE.match(rest):
         return False  # a relation between two things; what follows belongs to the other (or to a verb)
     words = rest.casefold().split()
+    relation = re.search(r" (?:left|right) of | behind | in order", rest)
+    if words[0] not in ("in", "with", "for", "from", "at") and not relation:
+        return False  # "(the cup) on the table next to the plate": one place
     places = [place for place in range(1, len(words)) if words[place] in PREPOSITIONS - {"of", "like", "than", "as"}]
     return any(words[place - 1] not in _COMPOUND for place in places)
 
@@ -183,7 +194,7 @@ def _has_two_places(rest: str) -> bool:
 def _may_qualify(words: list[str], place: int) -> bool:
     """Return whether what looks like the predicate may belong to the subject: "(the man) riding the horse …"."""
     behind = [word.casefold() for word in words[place + 2 :]]
-    if not is_ing(words[place]) or place + 1 >= len(words):
+    if not words[place].endswith("ing") or place + 1 >= len(words):
         return False
     known = DETERMINERS | PREPOSITIONS | {"and", "while", "when"}
     again = any(is_ing(word) and before not in known for before, word in pairwise(behind))

@@ -59,7 +59,7 @@ _NEGATED = re.compile(r"\b(?:not|never|except|missing|absent|lacks?|lacking|happ
 
 def what_or_who(core: str, option: str | None, options: Sequence[str]) -> str | None:
     """What is the man holding? umbrella: The man is holding an umbrella."""
-    if _NEGATED.search(core) or re.search(r"\bdoing\b|\bto do\b", core):
+    if _NEGATED.search(core) or re.match(r"what\b.*\b(?:doing|to do)\b", core, re.I):
         return None
     if found := re.fullmatch(r"(?:what|which|who) (is|are|was|were) (.+)", core, re.I):
         return _what_is(found[1].lower(), found[2], option, options, person=core[:3].casefold() == "who")
@@ -91,7 +91,9 @@ def what_or_who(core: str, option: str | None, options: Sequence[str]) -> str | 
 
 def _what_is(be: str, rest: str, option: str | None, options: Sequence[str], *, person: bool) -> str | None:
     words = rest.split()
-    if re.search(r"[a-z](?<!the)(?<! a)(?<!an) (?:reading|writing|drawing|painting|setting|opening|landing)$", rest):
+    if re.search(
+        r"[a-z](?<!\bthe)(?<!\ba)(?<!\ban) (?:reading|writing|drawing|painting|setting|opening|landing)$", rest
+    ):
         return None  # a noun, or what somebody does
     first = words[len(words) > 1 and words[0].endswith("ly")].casefold()
     if len(words) > 1 and (first in PREPOSITIONS or is_ing(first) or is_participle(first) or is_adjective(first)):
