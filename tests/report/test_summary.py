@@ -17,6 +17,7 @@ from vlmrobust.metrics import (
     Consistency,
     CorrectProbability,
     ExpectedCalibrationError,
+    LetterDivergence,
     LetterEntropy,
     NegativeLogLikelihood,
     Quadrant,
@@ -164,6 +165,35 @@ def test_rounding_errors_of_letters_are_no_differences(make_pair):
     assert changed[0]["p"] == changed[1]["p"]
     rerun = first.compare(second)
     assert rerun[rerun["metric"] == "letter_entropy"]["p"].isna().all()
+
+
+def test_rounding_errors_grow_with_the_value(make_pair):
+    rng = np.random.default_rng(0)
+
+    def surely_wrong(n):
+        return (-1e-6, -14.0 - n % 7 + 2e-6 * int(rng.integers(-1, 2)), -15.0)
+
+    pairs = [
+        make_pair(f"s{n}", condition, option_logprobs=surely_wrong(n), readout="direct")
+        for n in range(30)
+        for condition in ("base", "x")
+    ]
+    report = report_of(pairs, [NegativeLogLikelihood()])
+    assert report.frame.groupby("sample_id")["negative_log_likelihood"].nunique().max() == 2
+    assert row_of(report, "x", "negative_log_likelihood")["difference"] == 0.0
+
+
+def test_small_distances_from_base_are_differences(make_pair):
+    def letters(n, moved):
+        return tuple(np.log([0.5 + moved * (1 + n % 5 / 50), 0.3 - moved * (1 + n % 5 / 50), 0.2]))
+
+    pairs = [
+        make_pair(f"s{n}", condition, option_logprobs=letters(n, moved), readout="direct")
+        for n in range(40)
+        for condition, moved in {"base": 0.0, "x": 5e-4, "y": 1e-4}.items()
+    ]
+    contrast = report_of(pairs, [LetterDivergence()]).contrast("x", "y").iloc[0]
+    assert 1e-7 < contrast["low"] < contrast["difference"] < 1e-6
 
 
 def test_values_of_other_metrics_have_any_scale(make_pair):
