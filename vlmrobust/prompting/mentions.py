@@ -111,7 +111,7 @@ class Forms(NamedTuple):
         return [index for index, own in units if own is None or (not in_parts and same_unit(own, unit) is not False)]
 
     def in_equal_unit(self, candidates: list[int], unit: Unit) -> list[int]:
-        """Return the candidates in the same unit, or else those in one that equals it ("5 mL" and "5 cm³")."""
+        """Return the candidates in the same unit, or else those in one that equals it ("30°" and "30°C")."""
         units = [(index, own) for index in candidates if (own := self.units[index])]
         same = [index for index, own in units if own.powers == unit.powers]
         return same or [index for index, own in units if same_unit(own, unit)]
